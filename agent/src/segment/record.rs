@@ -1,0 +1,191 @@
+//! Records: what a lane carries, one per execution.
+//!
+//! ```text
+//! word  0  length in words u32 | kind u16 | reserved u16
+//!       1  session uid
+//!       2  start, CLOCK_MONOTONIC ns
+//!       3  latency ns                       (Slice: duration ns)
+//!       4  first response byte, ns after the start; u64::MAX: none
+//!       5  identity hash                    (0: unknown)
+//!       6  text hash                        (0: inline or none)
+//!       7  text length on the wire u32 | bytes inline u32
+//!       8  rows returned
+//!       9  rows affected
+//!      10  bytes in
+//!      11  bytes out
+//!      12  weight: f64 bits of 1/p          (1.0: every execution is counted)
+//!      13  counters known, mask
+//!      14  counters scaled, mask
+//!      15  unit number within the session u32 | tid u32
+//!      16  flags u32 | statements u32
+//!      17  error code u32 | dialect u8 | command u8 | members u16
+//!      18  sqlstate 5 bytes, 3 zeros
+//!      19… counters, one word for each bit of the known mask, lowest first
+//!      …   members: text hash; text length u32 | executions u32
+//!      …   inline text, zero padded to words
+//! ```
+//!
+//! A new field means a new layout version, except in reserved places that old readers ignore.
+
+/// A record that only fills the ring up to its end.
+pub const KIND_PAD: u16 = 0;
+/// One execution of a unit.
+pub const KIND_EXECUTION: u16 = 1;
+/// A part of a unit's cost that another thread than the ending one contributed; to be added to the execution with the
+/// same session and unit number.
+pub const KIND_SLICE: u16 = 2;
+/// The cost of a PostgreSQL parallel worker: `session uid` holds the leader's pid, to be added to the execution of that
+/// process that was running at that time.
+pub const KIND_WORKER: u16 = 3;
+
+/// Words of the fixed part.
+pub const FIXED_WORDS: usize = 19;
+/// No record is longer: fixed part, 64 counters, 64 members, a text of 4 KiB.
+pub const RECORD_MAX_WORDS: usize = FIXED_WORDS + 64 + 2 * MEMBERS_MAX + 512;
+/// A batch lists at most so many different statements; the rest is counted in `statements` only.
+pub const MEMBERS_MAX: usize = 64;
+/// No response byte was seen.
+pub const NO_FIRST_BYTE: u64 = u64::MAX;
+
+/// The response was an error.
+pub const FLAG_FAILED: u32 = 1 << 0;
+/// Rows and error are unknown: the response was compressed.
+pub const FLAG_OUTCOME_UNKNOWN: u32 = 1 << 1;
+/// There is a statement text but it is not known.
+pub const FLAG_TEXT_UNKNOWN: u32 = 1 << 2;
+/// The inline text is a zlib stream.
+pub const FLAG_TEXT_ZLIB: u32 = 1 << 3;
+/// The inline text is a zstd stream.
+pub const FLAG_TEXT_ZSTD: u32 = 1 << 4;
+/// More than one thread worked on the unit; slices follow in other lanes.
+pub const FLAG_MOVED: u32 = 1 << 5;
+/// The unit did not end by itself: the session or its process ended.
+pub const FLAG_CUT_OFF: u32 = 1 << 6;
+/// Capture was switched on after the unit had started: latency and counters begin there.
+pub const FLAG_LATE_START: u32 = 1 << 7;
+/// The SQLite statement was stopped by reset or finalize before it was done.
+pub const FLAG_STOPPED_EARLY: u32 = 1 << 8;
+
+#[cfg(feature = "reader")]
+pub use owned::*;
+
+#[cfg(feature = "reader")]
+mod owned {
+    use super::*;
+    use crate::counters::Counts;
+    use crate::protocol::{Command, Dialect};
+    use std::vec::Vec;
+
+    /// A decoded record, owned.
+    #[derive(Clone, Debug, Default)]
+    pub struct Execution {
+        /// [`KIND_EXECUTION`], [`KIND_SLICE`] or [`KIND_WORKER`].
+        pub kind: u16,
+        /// The session; unique within the segment's life.
+        pub session_uid: u64,
+        /// Start of the unit, CLOCK_MONOTONIC of the server's host.
+        pub start_ns: u64,
+        /// From the command's last byte to the server's being ready for the next one.
+        pub latency_ns: u64,
+        /// From the start to the first response byte.
+        pub first_byte_ns: Option<u64>,
+        /// Names the identity in the text store; 0: unknown.
+        pub identity_hash: u64,
+        /// Names the text in the text store; 0: inline.
+        pub text_hash: u64,
+        /// Length of the text on the wire.
+        pub text_len: u32,
+        /// The text where it came inline (cut to TEXT_CAP; compressed if a flag says so).
+        pub text: Vec<u8>,
+        /// Rows sent to the client.
+        pub rows_returned: u64,
+        /// Rows changed.
+        pub rows_affected: u64,
+        /// Protocol bytes received since the previous unit ended.
+        pub bytes_in: u64,
+        /// Protocol bytes sent.
+        pub bytes_out: u64,
+        /// 1/p of having its dear counters read; 1.0 when all are.
+        pub weight: f64,
+        /// The counters' differences between the unit's two ends.
+        pub counts: Counts,
+        /// Number of the unit within its session, wrapping.
+        pub unit: u32,
+        /// The thread that ended the unit.
+        pub tid: u32,
+        /// `FLAG_*`.
+        pub flags: u32,
+        /// Statements in the unit; 0: none (ping).
+        pub statements: u32,
+        /// MySQL errno or SQLite result code; 0: none.
+        pub error_code: u32,
+        /// SQLSTATE; zeros: none.
+        pub sqlstate: [u8; 5],
+        /// Whose grammar.
+        pub dialect: Dialect,
+        /// What kind of work.
+        pub command: Command,
+        /// (text hash, text length, executions) of a batch's statements.
+        pub members: Vec<(u64, u32, u32)>,
+    }
+
+    /// Decodes one record from the words a lane delivered; `None` when they contradict themselves (a hostile or broken
+    /// writer). Never panics, never allocates more than the words given.
+    pub fn decode(words: &[u64]) -> Option<Execution> {
+        let fixed: &[u64; FIXED_WORDS] = words.get(..FIXED_WORDS)?.try_into().ok()?;
+        let low = |w: u64| w as u32;
+        let high = |w: u64| (w >> 32) as u32;
+        let known = fixed[13];
+        let members_n = (fixed[17] >> 48) as usize;
+        let inline = high(fixed[7]) as usize;
+        let mut rest = words.get(FIXED_WORDS..)?;
+        let mut counts = Counts { known, scaled: fixed[14] & known, ..Counts::new() };
+        for id in 0..64u8 {
+            if known & (1 << id) != 0 {
+                let (value, after) = rest.split_first()?;
+                *counts.values.get_mut(id as usize)? = *value;
+                rest = after;
+            }
+        }
+        if members_n > MEMBERS_MAX {
+            return None;
+        }
+        let (member_words, rest) = rest.split_at_checked(members_n * 2)?;
+        let members =
+            member_words.as_chunks::<2>().0.iter().map(|m| (m[0], low(m[1]), high(m[1]))).collect::<Vec<_>>();
+        let text_words = rest.get(..inline.div_ceil(8))?;
+        let mut text: Vec<u8> = text_words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        text.truncate(inline);
+        let weight = f64::from_bits(fixed[12]);
+        if !weight.is_finite() || weight < 1.0 {
+            return None;
+        }
+        let state = fixed[18].to_le_bytes();
+        Some(Execution {
+            kind: (fixed[0] >> 32) as u16,
+            session_uid: fixed[1],
+            start_ns: fixed[2],
+            latency_ns: fixed[3],
+            first_byte_ns: (fixed[4] != NO_FIRST_BYTE).then_some(fixed[4]),
+            identity_hash: fixed[5],
+            text_hash: fixed[6],
+            text_len: low(fixed[7]),
+            text,
+            rows_returned: fixed[8],
+            rows_affected: fixed[9],
+            bytes_in: fixed[10],
+            bytes_out: fixed[11],
+            weight,
+            counts,
+            unit: low(fixed[15]),
+            tid: high(fixed[15]),
+            flags: low(fixed[16]),
+            statements: high(fixed[16]),
+            error_code: low(fixed[17]),
+            dialect: Dialect::from_u8((fixed[17] >> 32) as u8),
+            command: Command::from_u8((fixed[17] >> 40) as u8),
+            sqlstate: [state[0], state[1], state[2], state[3], state[4]],
+            members,
+        })
+    }
+}

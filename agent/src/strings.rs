@@ -1,0 +1,90 @@
+//! Bounded byte strings without allocation.
+
+/// A byte string of at most `N` bytes; what does not fit is cut off and remembered as cut.
+///
+/// The bytes are whatever the wire carried: not necessarily UTF-8. Whoever shows them converts.
+#[derive(Clone, Copy)]
+pub struct Bytes<const N: usize> {
+    len: u32,
+    full_len: u32,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Bytes<N> {
+    /// The empty string.
+    pub const fn new() -> Self {
+        Bytes { len: 0, full_len: 0, bytes: [0; N] }
+    }
+
+    /// Forgets the content.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.full_len = 0;
+    }
+
+    /// Replaces the content by the first `N` bytes of `from`.
+    pub fn set(&mut self, from: &[u8]) {
+        self.clear();
+        self.push(from);
+    }
+
+    /// Appends `from`; beyond `N` only the length is counted.
+    pub fn push(&mut self, from: &[u8]) {
+        let start = self.len as usize;
+        if let Some(room) = self.bytes.get_mut(start..) {
+            let take = room.len().min(from.len());
+            if let (Some(to), Some(from)) = (room.get_mut(..take), from.get(..take)) {
+                to.copy_from_slice(from);
+                self.len += take as u32;
+            }
+        }
+        self.full_len = self.full_len.saturating_add(from.len() as u32);
+    }
+
+    /// The bytes kept, at most `N`.
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len as usize).unwrap_or(&[])
+    }
+
+    /// How many bytes were pushed in all, kept or not.
+    pub fn full_len(&self) -> u32 {
+        self.full_len
+    }
+
+    /// True when nothing was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.full_len == 0
+    }
+
+    /// True when bytes were cut off.
+    pub fn is_cut(&self) -> bool {
+        self.full_len > self.len
+    }
+}
+
+impl<const N: usize> Default for Bytes<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> core::fmt::Debug for Bytes<N> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "\"{}\"", self.as_slice().escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_longer_than_its_room_keeps_its_beginning_and_its_true_length() {
+        let mut s = Bytes::<4>::new();
+        s.push(b"ab");
+        s.push(b"cdef");
+        assert_eq!((s.as_slice(), s.full_len(), s.is_cut()), (&b"abcd"[..], 6, true));
+        s.clear();
+        assert!(s.is_empty() && !s.is_cut());
+    }
+}
