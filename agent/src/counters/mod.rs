@@ -1,10 +1,70 @@
 //! Counters of the thread that runs a query: one table, several sources.
 //!
-//! | number | name | unit | source | needs |
-//! | --- | --- | --- | --- | --- |
-//! | see [`TABLE`] |
+//! | number | name | unit | source | needs | what makes it wrong |
+//! | --- | --- | --- | --- | --- | --- |
+//! | 0 | `cpu_ns` | ns | thread CPU clock | nothing | work handed to other threads is missing |
+//! | 1 | `page_faults_minor` | | getrusage | nothing | huge pages and fault-around: many pages, one fault |
+//! | 2 | `page_faults_major` | | getrusage | nothing | read(2) from disk is no fault |
+//! | 3 | `switches_voluntary` | | getrusage | nothing | |
+//! | 4 | `switches_involuntary` | | getrusage | nothing | depends on the machine's load |
+//! | 5 | `cycles` | | perf hardware | a PMU; `perf_event_paranoid` ≤ 2 (user mode), ≤ 1 (both) | frequency scaling, SMT |
+//! | 6 | `instructions` | | perf hardware | as 5 | interrupts |
+//! | 7 | `cache_references` | | perf hardware | as 5 | which cache: by model |
+//! | 8 | `cache_misses` | | perf hardware | as 5 | prefetches: by model |
+//! | 9 | `branches` | | perf hardware | as 5 | taken ones only on some models |
+//! | 10 | `branch_misses` | | perf hardware | as 5 | predictor shared with others |
+//! | 11 | `bus_cycles` | | perf hardware | as 5 | clock differs by model |
+//! | 12 | `ref_cycles` | | perf hardware | as 5 | few registers have it: multiplexed early |
+//! | 13 | `cpu_clock_ns` | ns | perf software | perf_event_open | 0 says nearly the same |
+//! | 14 | `task_clock_ns` | ns | perf software | perf_event_open | 0 says nearly the same |
+//! | 15 | `page_faults` | | perf software | perf_event_open | user mode only: faults of system calls are missing |
+//! | 16 | `minor_faults` | | perf software | perf_event_open | as 15; 1 says it cheaper |
+//! | 17 | `major_faults` | | perf software | perf_event_open | as 15; 2 says it cheaper |
+//! | 18 | `context_switches` | | perf software | the right to count kernel mode | 3 + 4 say it cheaper |
+//! | 19 | `cpu_migrations` | | perf software | the right to count kernel mode | |
+//! | 48–55 | named by the user | | perf | what the event needs | |
 //!
-//! A counter's number is its bit in every mask of the segment and of records: part of the layout.
+//! Any perf counter can be multiplexed: it is then scaled by time enabled / time running and marked. [`TABLE`] says the
+//! same to programs. A counter's number is its bit in every mask of the segment and of records: part of the layout.
+//!
+//! The way of use: [`probe_seccomp`] once in the constructor; on each thread a [`ThreadCounters`]; a [`Reading`] at each
+//! end of a query; [`delta`] of the two gives [`Counts`].
+
+mod budget;
+mod kernel;
+mod open;
+#[cfg(feature = "reader")]
+mod parse;
+#[cfg_attr(target_arch = "x86_64", path = "rdpmc_x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "rdpmc_aarch64.rs")]
+mod rdpmc;
+mod reading;
+mod seccomp;
+#[cfg(feature = "reader")]
+mod survey;
+mod table;
+mod thread;
+mod unavailable;
+mod user_space;
+
+#[cfg(all(test, feature = "reader"))]
+mod hardware_tests;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod scripted_tests;
+
+pub use budget::{Budget, PROCESS as DESCRIPTOR_BUDGET};
+#[cfg(feature = "reader")]
+pub use parse::{EventError, HwCacheEvent, Selection, hw_cache_events, parse_events};
+pub use reading::{PERF_EVENTS_MAX, PerfReading, Reading, delta};
+pub use seccomp::{probe_seccomp, verdict as seccomp_verdict};
+#[cfg(feature = "reader")]
+pub use survey::{Availability, Survey, survey, user_space_reads};
+pub use table::{TABLE, info};
+pub use thread::ThreadCounters;
+pub use unavailable::Unavailable;
+pub use user_space::UserSpaceReads;
 
 /// Numbers of counters: bits in masks. 0–31 are built in, 48–55 are events that the user named (`-e r01c2`).
 pub type CounterId = u8;
@@ -95,13 +155,34 @@ impl Counts {
         }
     }
 
-    /// Adds `other`; a counter stays known only where both know it, unless one of them is empty.
-    pub fn add(&mut self, other: &Counts) {
-        for (to, from) in self.values.iter_mut().zip(&other.values) {
-            *to = to.wrapping_add(*from);
+    /// Becomes `other`, copying only what is known.
+    #[inline]
+    pub fn copy_known(&mut self, other: &Counts) {
+        self.known = other.known;
+        self.scaled = other.scaled;
+        let mut left = other.known;
+        while left != 0 {
+            let id = left.trailing_zeros() as usize;
+            if let (Some(to), Some(from)) = (self.values.get_mut(id), other.values.get(id)) {
+                *to = *from;
+            }
+            left &= left - 1;
         }
+    }
+
+    /// Adds `other`; a counter stays known only where both know it.
+    #[inline]
+    pub fn add_known(&mut self, other: &Counts) {
         self.known &= other.known;
         self.scaled |= other.scaled;
+        let mut left = self.known;
+        while left != 0 {
+            let id = left.trailing_zeros() as usize;
+            if let (Some(to), Some(from)) = (self.values.get_mut(id), other.values.get(id)) {
+                *to = to.wrapping_add(*from);
+            }
+            left &= left - 1;
+        }
     }
 }
 
@@ -139,4 +220,32 @@ pub struct Wanted {
     pub user_space_reads: u32,
     /// Explicit padding.
     pub reserved: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_knows_only_what_all_its_parts_know() {
+        let mut first = Counts::new();
+        first.set(CPU_NS, 5);
+        first.set(PAGE_FAULTS_MINOR, 1);
+        let mut second = Counts::new();
+        second.set(CPU_NS, 7);
+        second.scaled = 1;
+        let mut sum = Counts::new();
+        sum.copy_known(&first);
+        assert_eq!((sum.get(CPU_NS), sum.get(PAGE_FAULTS_MINOR)), (Some(5), Some(1)));
+        sum.add_known(&second);
+        assert_eq!((sum.get(CPU_NS), sum.get(PAGE_FAULTS_MINOR), sum.scaled), (Some(12), None, 1));
+    }
+
+    #[test]
+    fn a_number_beyond_the_last_counter_is_never_set() {
+        let mut counts = Counts::new();
+        counts.set(64, 1);
+        counts.set(255, 1);
+        assert_eq!((counts.known, counts.get(63)), (0, None));
+    }
 }

@@ -10,6 +10,10 @@
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod arch;
+pub mod memory;
+pub mod perf;
+pub mod process;
+pub mod time;
 
 /// A positive errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
