@@ -1,0 +1,242 @@
+//! sysbench against MariaDB: every execution reported once, with the right text, user, database and application. The
+//! judges are the performance schema of the same run, and the client's own count.
+
+use harness::mariadb::{self, Launch, MariaDb, Options, Reach, USER, run_sysbench, sysbench};
+use harness::numbers::number_after;
+use harness::perquery::{self, Recording};
+use harness::report::{Report, canonical};
+use harness::{needs, scratch};
+use mysql::prelude::Queryable;
+use std::collections::BTreeMap;
+
+/// sysbench's transaction: each statement and how often one transaction has it.
+const TRANSACTION: [(&str, u64); 11] = [
+    ("BEGIN", 1),
+    ("SELECT c FROM sbtest1 WHERE id=?", 10),
+    ("SELECT c FROM sbtest1 WHERE id BETWEEN ? AND ?", 1),
+    ("SELECT SUM(k) FROM sbtest1 WHERE id BETWEEN ? AND ?", 1),
+    ("SELECT c FROM sbtest1 WHERE id BETWEEN ? AND ? ORDER BY c", 1),
+    ("SELECT DISTINCT c FROM sbtest1 WHERE id BETWEEN ? AND ? ORDER BY c", 1),
+    ("UPDATE sbtest1 SET k=k+1 WHERE id=?", 1),
+    ("UPDATE sbtest1 SET c=? WHERE id=?", 1),
+    ("DELETE FROM sbtest1 WHERE id=?", 1),
+    ("INSERT INTO sbtest1 (id, k, c, pad) VALUES (?, ?, ?, ?)", 1),
+    ("COMMIT", 1),
+];
+
+struct Case {
+    reach: Reach,
+    prepared: bool,
+    pool: bool,
+    clients: u32,
+    transactions: u32,
+}
+
+const PLAIN: Case = Case { reach: Reach::Tcp, prepared: false, pool: false, clients: 4, transactions: 200 };
+
+/// Runs sysbench once, recorded, and compares.
+fn counts_are_exact(case: &Case) {
+    needs!("mariadbd", "mariadb-install-db", "sysbench");
+    if matches!(case.reach, Reach::Tls) {
+        needs!("openssl");
+    }
+    let mut arguments = vec!["--performance-schema=ON".to_owned()];
+    if case.pool {
+        // With commits that wait for the disk, so that queries change thread.
+        arguments.push("--thread-handling=pool-of-threads".to_owned());
+        arguments.push("--thread-pool-size=4".to_owned());
+        arguments.push("--innodb-flush-log-at-trx-commit=1".to_owned());
+    }
+    let server = MariaDb::start(&Options {
+        launch: Launch::Preloaded,
+        arguments,
+        tls: matches!(case.reach, Reach::Tls),
+    });
+    run_sysbench(sysbench(&server, &case.reach).arg("prepare"));
+    let mut root = server.root();
+    let secured_before = status(&mut root, "Ssl_accepts");
+
+    let recording = Recording::start(server.pid, server.directory.path().join("counts.pq"));
+    for table in ["by_digest", "global_by_event_name"] {
+        root.query_drop(format!("TRUNCATE performance_schema.events_statements_summary_{table}"))
+            .expect("root may");
+    }
+    let mut run = sysbench(&server, &case.reach);
+    run.arg(format!("--threads={}", case.clients)).arg(format!("--events={}", case.transactions));
+    run.arg(format!("--db-ps-mode={}", if case.prepared { "auto" } else { "disable" })).arg("run");
+    let said = run_sysbench(&mut run);
+    let digests: Vec<(Option<String>, u64)> = root
+        .query(
+            "SELECT DIGEST_TEXT, COUNT_STAR FROM performance_schema.events_statements_summary_by_digest \
+             WHERE SCHEMA_NAME = 'shopdb'",
+        )
+        .expect("root may");
+    let executes: Option<u64> = root
+        .query_first(
+            "SELECT COUNT_STAR FROM performance_schema.events_statements_summary_global_by_event_name \
+             WHERE EVENT_NAME = 'statement/com/Execute'",
+        )
+        .expect("root may");
+    let secured = status(&mut root, "Ssl_accepts") - secured_before;
+    let report = recording.stop("user,database,application,digest");
+
+    report.expect_complete();
+    if matches!(case.reach, Reach::Tls) {
+        assert!(secured >= u64::from(case.clients), "the run was to be encrypted, {secured} TLS sessions");
+    }
+    let seen = report.calls_where(|row| {
+        row.key("user") == USER
+            && row.key("database") == mariadb::DATABASE
+            && row.key("application") == "libmariadb"
+            && row.count("statements") > 0
+    });
+    let client = number_after(&said, "queries:").expect("sysbench says how many queries it sent");
+    if case.prepared {
+        assert_eq!(seen.values().sum::<u64>(), client, "the client's count; report {:#}", report.json);
+        assert_eq!(executes, Some(client), "the performance schema's count");
+        if number_after(&said, "ignored errors:") == Some(0) {
+            for (statement, times) in TRANSACTION {
+                let calls = seen.get(&canonical(statement)).copied().unwrap_or(0);
+                assert_eq!(calls, times * u64::from(case.transactions), "{statement}");
+            }
+        }
+    } else {
+        let mut server_side = BTreeMap::new();
+        for (text, count) in &digests {
+            *server_side.entry(canonical(text.as_deref().expect("a text"))).or_insert(0) += count;
+        }
+        assert_eq!(
+            server_side.values().sum::<u64>(),
+            client,
+            "the performance schema agrees with the client"
+        );
+        assert_eq!(seen, server_side, "report against performance schema; report {:#}", report.json);
+    }
+    every_statement_has_one_row(&report);
+    server.stop().expect_success();
+}
+
+fn every_statement_has_one_row(report: &Report) {
+    for (statement, _) in TRANSACTION {
+        report.row(statement);
+    }
+}
+
+fn status(root: &mut mysql::Conn, name: &str) -> u64 {
+    let row: Option<(String, u64)> =
+        root.query_first(format!("SHOW GLOBAL STATUS LIKE '{name}'")).expect("root may");
+    row.map_or(0, |(_, value)| value)
+}
+
+#[test]
+fn text_protocol_over_tcp() {
+    counts_are_exact(&PLAIN);
+}
+
+#[test]
+fn text_protocol_over_the_unix_socket() {
+    counts_are_exact(&Case { reach: Reach::Socket, ..PLAIN });
+}
+
+#[test]
+fn text_protocol_over_tls() {
+    counts_are_exact(&Case { reach: Reach::Tls, ..PLAIN });
+}
+
+#[test]
+fn prepared_statements_over_tcp() {
+    counts_are_exact(&Case { prepared: true, ..PLAIN });
+}
+
+#[test]
+fn prepared_statements_over_the_unix_socket() {
+    counts_are_exact(&Case { prepared: true, reach: Reach::Socket, ..PLAIN });
+}
+
+#[test]
+fn prepared_statements_over_tls() {
+    counts_are_exact(&Case { prepared: true, reach: Reach::Tls, ..PLAIN });
+}
+
+#[test]
+fn sixteen_clients_of_a_thread_pool() {
+    counts_are_exact(&Case { pool: true, clients: 16, transactions: 800, ..PLAIN });
+}
+
+#[test]
+fn sixteen_clients_of_a_thread_pool_with_prepared_statements() {
+    counts_are_exact(&Case { pool: true, prepared: true, clients: 16, transactions: 800, ..PLAIN });
+}
+
+#[test]
+fn sixteen_encrypted_clients_of_a_thread_pool() {
+    counts_are_exact(&Case { pool: true, reach: Reach::Tls, clients: 16, transactions: 400, ..PLAIN });
+}
+
+#[test]
+fn a_server_started_by_run_is_recorded_from_its_first_query_to_its_end() {
+    needs!("mariadbd", "mariadb-install-db", "sysbench");
+    let directory = scratch::directory("run");
+    let recording = directory.path().join("my.pq");
+    let server = MariaDb::start(&Options { launch: Launch::Run(recording.clone()), ..Options::default() });
+    run_sysbench(sysbench(&server, &Reach::Tcp).arg("prepare"));
+    let said = run_sysbench(sysbench(&server, &Reach::Tcp).args([
+        "--threads=2",
+        "--events=50",
+        "--db-ps-mode=disable",
+        "run",
+    ]));
+    let ended = server.stop();
+    ended.expect_success();
+    assert!(ended.stdout.contains("sbtest1"), "the report at the end: {}", ended.describe());
+    let report = perquery::report(&recording, "user,digest");
+    report.expect_complete();
+    let sent = number_after(&said, "queries:").expect("sysbench says how many queries it sent");
+    let seen: u64 = TRANSACTION.iter().map(|(statement, _)| report.row(statement).calls()).sum();
+    assert_eq!(seen, sent);
+    assert_eq!(
+        report.row(&format!("CREATE DATABASE {}", mariadb::DATABASE)).calls(),
+        1,
+        "the very first session"
+    );
+}
+
+#[test]
+fn passwords_in_statements_never_reach_the_recording() {
+    needs!("mariadbd", "mariadb-install-db");
+    let directory = scratch::directory("secrets");
+    let recording = directory.path().join("my.pq");
+    let server = MariaDb::start(&Options { launch: Launch::Run(recording.clone()), ..Options::default() });
+    let mut root = server.root();
+    root.query_drop("SET PASSWORD FOR shop@'%' = PASSWORD('moon-and-sixpence')").expect("root may");
+    root.query_drop("ALTER USER shop@'%' IDENTIFIED BY 'moon-and-sixpence'").expect("root may");
+    drop(root);
+    let ended = server.stop();
+    ended.expect_success();
+    let bytes = std::fs::read(&recording).expect("the recording");
+    let text = String::from_utf8_lossy(&bytes);
+    let report = perquery::report(&recording, "digest");
+    for secret in [mariadb::PASSWORD, "moon-and-sixpence"] {
+        assert!(!text.contains(secret), "a password in the recording");
+        assert!(!ended.stdout.contains(secret), "a password in the printed report");
+        assert!(!report.json.to_string().contains(secret), "a password in the report");
+    }
+    assert!(report.rows().any(|row| row.text().to_uppercase().contains("CREATE USER")), "{:#}", report.json);
+}
+
+#[test]
+fn a_session_is_one_row_of_its_own() {
+    needs!("mariadbd", "mariadb-install-db");
+    let server = MariaDb::start(&Options::default());
+    let recording = Recording::start(server.pid, server.directory.path().join("sessions.pq"));
+    for times in [3, 5, 7] {
+        let mut client = server.client();
+        (0..times)
+            .for_each(|i| client.query_drop(format!("SELECT {i} AS session_row")).expect("a plain query"));
+    }
+    let report = recording.stop("session,digest");
+    let mut calls: Vec<u64> =
+        report.rows().filter(|row| row.text().contains("session_row")).map(|row| row.calls()).collect();
+    calls.sort_unstable();
+    assert_eq!(calls, [3, 5, 7], "{:#}", report.json);
+}

@@ -1,0 +1,292 @@
+//! pgbench, psql and psycopg against PostgreSQL: every execution reported once, with the right text, user, database and
+//! application. The judges are pg_stat_statements of the same run, and the client's own count.
+
+use harness::needs;
+use harness::perquery::{self, Recording};
+use harness::postgres::{self, DATABASE, Launch, Options, Postgres, USER};
+use harness::report::{Report, canonical};
+use harness::sqlite::PYTHON;
+use harness::{process, scratch};
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+const CLIENTS: u64 = 4;
+const TRANSACTIONS: u64 = 100;
+
+/// pgbench's transaction.
+const TRANSACTION: [&str; 7] = [
+    "BEGIN",
+    "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = 1",
+    "SELECT abalance FROM pgbench_accounts WHERE aid = 1",
+    "UPDATE pgbench_tellers SET tbalance = tbalance + 1 WHERE tid = 1",
+    "UPDATE pgbench_branches SET bbalance = bbalance + 1 WHERE bid = 1",
+    "INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, 1, 1, CURRENT_TIMESTAMP)",
+    "END",
+];
+
+macro_rules! needs_postgres {
+    () => {
+        if let Some(reason) = postgres::unavailable() {
+            harness::skip(module_path!(), &reason);
+            return;
+        }
+    };
+}
+
+/// Executions per canonical text as the server counted them, since its counters were reset.
+fn server_side(server: &Postgres) -> BTreeMap<String, u64> {
+    let mut calls = BTreeMap::new();
+    let rows = server
+        .client()
+        .query("SELECT query, calls FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_statements%'", &[])
+        .expect("the administrator may");
+    for row in rows {
+        *calls.entry(canonical(row.get::<_, &str>(0))).or_insert(0) += row.get::<_, i64>(1) as u64;
+    }
+    calls
+}
+
+fn reset(server: &Postgres) {
+    server.client().batch_execute("SELECT pg_stat_statements_reset()").expect("the administrator may");
+}
+
+/// What the report says about one application, after checking that user and database are right everywhere.
+fn reported(report: &Report, application: &str) -> BTreeMap<String, u64> {
+    for row in report.rows().filter(|row| row.key("application") == application) {
+        assert_eq!((row.key("user"), row.key("database")), (USER, DATABASE), "{:#}", row.json);
+    }
+    report.calls_where(|row| row.key("application") == application && row.count("statements") > 0)
+}
+
+fn pgbench_counts_are_exact(mode: &str, socket: bool, tls: bool) {
+    needs_postgres!();
+    if tls {
+        needs!("openssl");
+    }
+    let server = Postgres::start(&Options { statistics: true, tls, ..Options::default() });
+    server.run_tool(server.tool("pgbench", false).args(["-i", "-q", "-s", "1"]));
+    let recording = Recording::start(server.pid, scratch_file(&server, "pgbench.pq"));
+    reset(&server);
+    let mut pgbench = server.tool("pgbench", socket);
+    if tls {
+        pgbench.env("PGSSLMODE", "require");
+    }
+    let (clients, transactions) = (CLIENTS.to_string(), TRANSACTIONS.to_string());
+    let said =
+        server.run_tool(pgbench.args(["-n", "-M", mode, "-c", &clients, "-j", "2", "-t", &transactions]));
+    let judge = server_side(&server);
+    let report = recording.stop("user,database,application,digest");
+    report.expect_complete();
+    assert!(said.stdout.contains("number of failed transactions: 0"), "{}", said.describe());
+    let seen = reported(&report, "pgbench");
+    for statement in TRANSACTION {
+        let calls = seen.get(&canonical(statement)).copied().unwrap_or(0);
+        assert_eq!(calls, CLIENTS * TRANSACTIONS, "{statement} by the client's count; {:#}", report.json);
+        // PostgreSQL 15 itself loses these two when they are prepared.
+        if mode != "prepared" || !["BEGIN", "END"].contains(&statement) {
+            assert_eq!(judge.get(&canonical(statement)), Some(&calls), "{statement} by the server's count");
+        }
+    }
+    for (text, calls) in &judge {
+        assert!(
+            seen.get(text).is_some_and(|seen| seen >= calls),
+            "{calls} of {text} by the server, report {seen:#?}"
+        );
+    }
+    server.stop().expect_success();
+}
+
+/// A file that the collector writes; in the test's own directory, which may belong to the server's user.
+fn scratch_file(server: &Postgres, name: &str) -> std::path::PathBuf {
+    server.directory.path().join(name)
+}
+
+#[test]
+fn pgbench_with_simple_queries() {
+    pgbench_counts_are_exact("simple", false, false);
+}
+
+#[test]
+fn pgbench_with_the_extended_protocol() {
+    pgbench_counts_are_exact("extended", false, false);
+}
+
+#[test]
+fn pgbench_with_prepared_statements() {
+    pgbench_counts_are_exact("prepared", false, false);
+}
+
+#[test]
+fn pgbench_over_the_unix_socket() {
+    pgbench_counts_are_exact("simple", true, false);
+    pgbench_counts_are_exact("prepared", true, false);
+}
+
+#[test]
+fn pgbench_over_tls() {
+    pgbench_counts_are_exact("simple", false, true);
+    pgbench_counts_are_exact("extended", false, true);
+    pgbench_counts_are_exact("prepared", false, true);
+}
+
+#[test]
+fn copies_both_ways_with_psql() {
+    needs_postgres!();
+    let server = Postgres::start(&Options { statistics: true, ..Options::default() });
+    let recording = Recording::start(server.pid, scratch_file(&server, "copy.pq"));
+    reset(&server);
+    let script = scratch::directory("copy");
+    let lines: String = (0..5000).map(|i| format!("{i}\tline number {i} of five thousand\n")).collect();
+    std::fs::write(script.path().join("in.txt"), lines).expect("own directory");
+    let path = |name: &str| script.path().join(name).display().to_string();
+    let copy_in = format!("\\copy copied FROM '{}'", path("in.txt"));
+    let copy_out = format!("\\copy copied TO '{}'", path("out.txt"));
+    let mut psql = server.tool("psql", false);
+    psql.args(["-X", "-q", "-c", "CREATE TABLE copied (id int, text text)", "-c", &copy_in, "-c", &copy_out]);
+    server.run_tool(psql.args(["-c", "SELECT count(*) FROM copied"]));
+    let judge = server_side(&server);
+    let report = recording.stop("user,database,application,digest");
+    report.expect_complete();
+    assert_eq!(reported(&report, "psql"), judge, "{:#}", report.json);
+    let find = |wanted: &str| {
+        let row = report.rows().find(|row| canonical(row.text()).starts_with(&canonical(wanted)));
+        row.unwrap_or_else(|| panic!("no {wanted} in {:#}", report.json))
+    };
+    assert_eq!(find("COPY copied FROM STDIN").count("rows_affected"), 5000);
+    assert_eq!(find("COPY copied TO STDOUT").count("rows_returned"), 5000);
+    assert!(find("COPY copied FROM STDIN").count("bytes_in") > 100_000);
+    assert!(find("COPY copied TO STDOUT").count("bytes_out") > 100_000);
+}
+
+#[test]
+fn a_pipeline_is_one_batch_that_counts_its_statements() {
+    needs_postgres!();
+    needs!(PYTHON);
+    if !python_has("psycopg") {
+        harness::skip(module_path!(), "python3-psycopg is not installed");
+        return;
+    }
+    let server = Postgres::start(&Options { statistics: true, ..Options::default() });
+    server.client().batch_execute("CREATE TABLE piped (id int, n int)").expect("fresh database");
+    let recording = Recording::start(server.pid, scratch_file(&server, "pipeline.pq"));
+    reset(&server);
+    let program = "import psycopg\n\
+        with psycopg.connect('application_name=piper', autocommit=True) as connection:\n\
+        \x20   for batch in range(20):\n\
+        \x20       with connection.pipeline():\n\
+        \x20           for i in range(7):\n\
+        \x20               connection.execute('INSERT INTO piped VALUES (%s, %s)', (i, batch))\n\
+        \x20           connection.execute('UPDATE piped SET n = n + 1 WHERE id = %s', (batch,))\n\
+        \x20           connection.execute('SELECT sum(n) FROM piped WHERE id < %s', (batch,))\n";
+    let mut python = Command::new(PYTHON);
+    server.point_at(perquery::scrub(&mut python), false);
+    process::run(python.args(["-c", program]), Duration::from_secs(60)).expect_success();
+    let judge = server_side(&server);
+    let report = recording.stop("user,database,application,digest");
+    report.expect_complete();
+    let seen = reported(&report, "piper");
+    for (statement, calls) in [
+        ("INSERT INTO piped VALUES ($1, $2)", 140),
+        ("UPDATE piped SET n = n + $1 WHERE id = $2", 20),
+        ("SELECT sum(n) FROM piped WHERE id < $1", 20),
+    ] {
+        let key = canonical(statement);
+        assert_eq!(judge.get(&key), Some(&calls), "{statement} by the server's count: {judge:#?}");
+        assert_eq!(seen.get(&key), Some(&calls), "{statement}; {:#}", report.json);
+    }
+    let batches: u64 = report.rows().filter(|row| !row.members().is_empty()).map(|row| row.calls()).sum();
+    assert!((20..=60).contains(&batches), "twenty pipelines, each of few batches, not {batches}");
+}
+
+fn python_has(module: &str) -> bool {
+    let mut python = Command::new(PYTHON);
+    process::run(
+        perquery::scrub(&mut python).args(["-c", &format!("import {module}")]),
+        Duration::from_secs(30),
+    )
+    .status
+    .success()
+}
+
+#[test]
+fn a_server_started_by_run_as_its_own_user_is_recorded_to_its_end() {
+    needs_postgres!();
+    let directory = scratch::directory("run");
+    if let Some(user) = scratch::is_root().then(|| scratch::user(USER)).flatten() {
+        scratch::give_to(directory.path(), user);
+    }
+    let recording = directory.path().join("pg.pq");
+    let server = Postgres::start(&Options { launch: Launch::Run(recording.clone()), ..Options::default() });
+    let mut client = server.client();
+    for i in 0..250 {
+        client.query_one("SELECT $1::int + 4711", &[&i]).expect("a plain query");
+    }
+    drop(client);
+    server.stop().expect_success();
+    let report = perquery::report(&recording, "user,database,application,digest");
+    report.expect_complete();
+    let seen = reported_for_tests(&report);
+    assert_eq!(seen.get(&canonical("SELECT $1::int + 4711")), Some(&250), "{seen:#?}");
+}
+
+fn reported_for_tests(report: &Report) -> BTreeMap<String, u64> {
+    report.calls_where(|row| {
+        row.key("application") == "perquery-tests"
+            && row.key("database") == DATABASE
+            && row.count("statements") > 0
+    })
+}
+
+#[test]
+fn the_application_may_change_its_name() {
+    needs_postgres!();
+    let server = Postgres::start(&Options::default());
+    let recording = Recording::start(server.pid, scratch_file(&server, "name.pq"));
+    let mut client = server.client();
+    client.batch_execute("SELECT 11 AS before").expect("a plain query");
+    client.batch_execute("SET application_name = 'till 7'").expect("anybody may");
+    client.batch_execute("SELECT 11 AS after").expect("a plain query");
+    let report = recording.stop("application,digest");
+    assert_eq!(report.row("SELECT 11 AS before").key("application"), "perquery-tests");
+    assert_eq!(report.row("SELECT 11 AS after").key("application"), "till 7");
+}
+
+#[test]
+fn the_cost_of_parallel_workers_is_their_leaders() {
+    needs_postgres!();
+    let settings = [
+        "max_parallel_workers_per_gather=2",
+        "parallel_setup_cost=0",
+        "parallel_tuple_cost=0",
+        "min_parallel_table_scan_size=0",
+        "jit=off",
+    ];
+    let settings = settings.map(str::to_owned).to_vec();
+    let server = Postgres::start(&Options { settings, ..Options::default() });
+    let mut client = server.client();
+    client
+        .batch_execute("CREATE TABLE wide AS SELECT i, md5(i::text) AS t FROM generate_series(1, 300000) i; ANALYZE wide")
+        .expect("fresh database");
+    let recording = Recording::start(server.pid, scratch_file(&server, "parallel.pq"));
+    let query = "SELECT count(*) FROM wide WHERE md5(t || t) LIKE 'ab%'";
+    let plan = client.query(&format!("EXPLAIN {query}"), &[]).expect("a plan");
+    assert!(plan.iter().any(|row| row.get::<_, &str>(0).contains("Gather")), "the plan is not parallel");
+    let started = std::time::Instant::now();
+    for _ in 0..3 {
+        client.batch_execute(query).expect("a plain query");
+    }
+    let elapsed_ns = started.elapsed().as_nanos() as f64;
+    let report = recording.stop("digest");
+    let row = report.row(query);
+    assert_eq!(row.calls(), 3);
+    // Two workers and the leader on two CPUs: more CPU than the leader's own share of the wall clock.
+    let cpu_ns = row.counter("cpu_ns");
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let least = if cpus >= 2.0 { 1.05 * row.latency_ns("sum_ns") } else { 0.5 * row.latency_ns("sum_ns") };
+    assert!(
+        cpu_ns > least && cpu_ns < elapsed_ns * cpus * 1.1,
+        "CPU {cpu_ns} ns in {elapsed_ns} ns: {:#}",
+        row.json
+    );
+}

@@ -1,0 +1,120 @@
+//! SQLite's shell and Python's module under `perquery run`: each statement of the script reported as often as it ran.
+
+use harness::process::run;
+use harness::sqlite::{PYTHON, record_python, record_shell};
+use harness::wait::SOON;
+use harness::{needs, perquery, scratch};
+use std::process::Command;
+
+#[test]
+fn the_shell_over_a_script() {
+    needs!("sqlite3");
+    let directory = scratch::directory("sqlite");
+    let script = directory.path().join("queries.sql");
+    let mut text =
+        String::from("CREATE TABLE goods (id INTEGER PRIMARY KEY, name TEXT, price INT);\nBEGIN;\n");
+    (0..1000)
+        .for_each(|i| text += &format!("INSERT INTO goods VALUES ({i}, 'thing {i}', {});\n", i * 7 % 311));
+    text += "COMMIT;\n";
+    (0..400).for_each(|i| text += &format!("SELECT name FROM goods WHERE id = {i};\n"));
+    (0..30).for_each(|i| text += &format!("SELECT count(*) FROM goods WHERE price > {i};\n"));
+    (0..5).for_each(|_| text += "SELECT no_such_column FROM goods;\n");
+    text += "UPDATE goods SET price = price + 1 WHERE id < 100;\n";
+    std::fs::write(&script, text).expect("own directory");
+    let recording = directory.path().join("shop.pq");
+    let database = directory.path().join("shop.db");
+    let ended = record_shell(&recording, &database, &script);
+    assert!(
+        ended.stdout.contains("thing 399\n"),
+        "the shell's own output comes through: {}",
+        ended.describe()
+    );
+
+    let report = perquery::report(&recording, "database,digest");
+    report.expect_complete();
+    for (statement, calls) in [
+        ("CREATE TABLE goods (id INTEGER PRIMARY KEY, name TEXT, price INT)", 1),
+        ("BEGIN", 1),
+        ("INSERT INTO goods VALUES (1, 'x', 1)", 1000),
+        ("COMMIT", 1),
+        ("SELECT name FROM goods WHERE id = 1", 400),
+        ("SELECT count(*) FROM goods WHERE price > 1", 30),
+        ("UPDATE goods SET price = price + 1 WHERE id < 100", 1),
+    ] {
+        let row = report.row(statement);
+        assert_eq!(row.calls(), calls, "{statement}");
+        assert!(row.key("database").ends_with("shop.db"), "{:#}", row.json);
+    }
+    assert_eq!(report.row("SELECT name FROM goods WHERE id = 1").count("rows_returned"), 400);
+    assert_eq!(report.row("INSERT INTO goods VALUES (1, 'x', 1)").count("rows_affected"), 1000);
+    assert_eq!(report.row("UPDATE goods SET price = price + 1 WHERE id < 100").count("rows_affected"), 100);
+}
+
+#[test]
+fn the_exit_status_and_the_output_of_the_shell_are_kept() {
+    needs!("sqlite3");
+    let directory = scratch::directory("sqlite");
+    let recording = directory.path().join("x.pq");
+    let statement = ["sqlite3", "-bail", ":memory:", "SELECT 11; SELECT nothing FROM nowhere; SELECT 12"];
+    let alone = run(perquery::scrub(Command::new(statement[0]).args(&statement[1..])), SOON);
+    let recorded = run(perquery::run_command(&recording).args(statement), SOON);
+    assert_eq!(recorded.code(), alone.code(), "{}", recorded.describe());
+    assert!(recorded.stdout.starts_with(&alone.stdout) && recorded.stderr.contains(alone.stderr.trim()));
+}
+
+#[test]
+fn pythons_module_with_its_cursors_and_many_executions() {
+    needs!(PYTHON);
+    let directory = scratch::directory("python");
+    let recording = directory.path().join("python.pq");
+    let database = directory.path().join("python.db");
+    let program = format!(
+        "import sqlite3\n\
+         db = sqlite3.connect({:?})\n\
+         db.execute('CREATE TABLE t (id INTEGER, n INTEGER)')\n\
+         db.executemany('INSERT INTO t VALUES (?, ?)', [(i, i % 9) for i in range(2500)])\n\
+         db.commit()\n\
+         for i in range(300):\n\
+         \x20   assert db.execute('SELECT n FROM t WHERE id = ?', (i,)).fetchone() == (i % 9,)\n\
+         half = db.execute('SELECT id FROM t ORDER BY id')\n\
+         half.fetchmany(10)\n\
+         half.close()\n\
+         assert len(db.execute('SELECT id, n FROM t').fetchall()) == 2500\n\
+         db.close()\n\
+         print('python ends well')\n",
+        database.display().to_string()
+    );
+    let ended = record_python(&recording, &program);
+    assert!(ended.stdout.starts_with("python ends well\n"), "{}", ended.describe());
+    assert_eq!(ended.code(), 0, "{}", ended.describe());
+    let report = perquery::report(&recording, "database,digest");
+    report.expect_complete();
+    for (statement, calls) in [
+        ("INSERT INTO t VALUES (?, ?)", 2500),
+        ("SELECT n FROM t WHERE id = ?", 300),
+        ("SELECT id FROM t ORDER BY id", 1),
+        ("SELECT id, n FROM t", 1),
+        ("COMMIT", 1),
+    ] {
+        assert_eq!(report.row(statement).calls(), calls, "{statement}");
+    }
+    assert_eq!(report.row("SELECT id, n FROM t").count("rows_returned"), 2500);
+    assert!(report.row("SELECT id FROM t ORDER BY id").count("rows_returned") < 2500, "stopped early");
+}
+
+#[test]
+fn time_between_steps_is_the_applications() {
+    needs!(PYTHON);
+    let directory = scratch::directory("python");
+    let recording = directory.path().join("slow.pq");
+    let program = "import sqlite3, time\n\
+        db = sqlite3.connect(':memory:')\n\
+        for row in db.execute('VALUES (1), (2), (3), (4)'):\n\
+        \x20   time.sleep(0.05)\n";
+    let ended = record_python(&recording, program);
+    assert_eq!(ended.code(), 0, "{}", ended.describe());
+    let report = perquery::report(&recording, "digest");
+    let row =
+        report.rows().find(|row| row.text().to_uppercase().starts_with("VALUES")).expect("the statement");
+    assert!(row.latency_ns("sum_ns") < 20e6, "{} ns inside SQLite", row.latency_ns("sum_ns"));
+}
