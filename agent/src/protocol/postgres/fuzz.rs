@@ -1,0 +1,138 @@
+//! Feeds a machine any bytes, cut two ways, and demands the same events.
+
+use super::Postgres;
+use crate::hash::content_hash;
+use crate::protocol::{Direction, Event, Machine, Step, UnitText};
+use Direction::{FromClient, ToClient};
+
+/// A login that is over: startup packet, and the server's answers up to ReadyForQuery.
+const STARTUP: &[u8] = b"\0\0\0\x14\0\x03\0\0user\0u\0\0\0\0\0\0";
+const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+
+/// One piece of input: `data` begins with a byte for direction and length.
+fn next_piece<'a>(data: &mut &'a [u8]) -> Option<(Direction, &'a [u8])> {
+    let (&control, rest) = data.split_first()?;
+    let direction = if control & 1 == 0 { FromClient } else { ToClient };
+    let (piece, rest) = rest.split_at_checked(control as usize >> 1).unwrap_or((rest, &[]));
+    *data = rest;
+    Some((direction, piece))
+}
+
+/// Everything a machine says, folded into one number.
+struct Account {
+    machine: Postgres,
+    digest: u64,
+    /// From here on the bytes are cipher, or nobody listens any more.
+    over: bool,
+}
+
+impl Account {
+    fn note(&mut self, bytes: &[u8]) {
+        self.digest = self.digest.rotate_left(5) ^ content_hash(bytes);
+    }
+
+    fn note_unit(&mut self) {
+        let unit = self.machine.unit();
+        let (kind, text, length) = match unit.text {
+            UnitText::None => (0, &[][..], 0),
+            UnitText::Inline { bytes, full_len } => (1, bytes, u64::from(full_len)),
+            UnitText::Stored(text) => (2, &[][..], text.hash ^ u64::from(text.full_len)),
+            UnitText::Unknown => (3, &[][..], 0),
+            UnitText::Compressed { .. } => (4, &[][..], 0),
+        };
+        let outcome = unit.outcome;
+        let mut sum = content_hash(text)
+            ^ content_hash(&[unit.command as u8, kind, u8::from(outcome.failed), u8::from(outcome.unknown)])
+            ^ content_hash(&outcome.sqlstate);
+        for part in [length, u64::from(unit.statements), outcome.rows_returned, outcome.rows_affected] {
+            sum = sum.rotate_left(7) ^ part;
+        }
+        let mut executions = 0;
+        for member in unit.members {
+            sum = sum.rotate_left(7) ^ member.text.hash ^ u64::from(member.executions);
+            executions += u64::from(member.executions);
+        }
+        assert!(executions <= u64::from(unit.statements), "members {executions} of {}", unit.statements);
+        self.note(&sum.to_le_bytes());
+    }
+
+    fn event(&mut self, event: Event) {
+        self.note(&[event as u8]);
+        match event {
+            Event::Text => {
+                let (bytes, text) = self.machine.announced_text();
+                assert_eq!(text.hash, content_hash(bytes), "a text under another's name");
+                assert!(bytes.len() <= text.full_len as usize);
+                self.note(&text.hash.to_le_bytes());
+            }
+            Event::Finished => self.note_unit(),
+            Event::LoggedIn | Event::IdentityChanged => {
+                let identity = *self.machine.identity();
+                for part in
+                    [identity.user.as_slice(), identity.database.as_slice(), identity.application.as_slice()]
+                {
+                    self.note(part);
+                }
+            }
+            Event::TlsStarts | Event::NotASession | Event::Streaming | Event::Quit => self.over = true,
+            Event::Started | Event::FirstResponse => {}
+        }
+    }
+
+    fn feed(&mut self, direction: Direction, mut input: &[u8]) {
+        let mut idle_steps = 0;
+        while !self.over {
+            let before = input.len();
+            match self.machine.step(direction, &mut input) {
+                Step::NeedMore => {
+                    assert!(input.is_empty(), "more wanted, {} left", input.len());
+                    return;
+                }
+                Step::Event(event) => self.event(event),
+                Step::Lost(reason) => {
+                    self.note(&[0xff, reason as u8]);
+                    self.over = true;
+                }
+            }
+            idle_steps = if input.len() == before { idle_steps + 1 } else { 0 };
+            assert!(idle_steps < 8, "events without end");
+        }
+    }
+
+    fn run(mut data: &[u8], logged_in: bool, cut: usize) -> u64 {
+        let mut account = Account { machine: Postgres::new(), digest: 0, over: false };
+        account.machine.set_capturing(true);
+        if logged_in {
+            account.feed(FromClient, STARTUP);
+            account.feed(ToClient, WELCOME);
+        }
+        while let Some((direction, piece)) = next_piece(&mut data) {
+            if direction == FromClient && piece.len() % 4 == 1 {
+                let step = account.machine.read_entered(8192);
+                if let Step::Event(event) = step {
+                    account.event(event);
+                    account.feed(direction, &[]);
+                }
+            }
+            match cut {
+                0 => account.feed(direction, piece),
+                _ => piece.chunks(cut).for_each(|part| account.feed(direction, part)),
+            }
+        }
+        if let Step::Event(event) = account.machine.parked(true) {
+            account.event(event);
+        }
+        account.digest
+    }
+}
+
+/// The target of a fuzzer. The first byte chooses whether the session is logged in and how the second run cuts the
+/// bytes; the rest is pieces, each behind a byte for direction and length.
+#[doc(hidden)]
+pub fn fuzz_postgres(data: &[u8]) {
+    let Some((&control, data)) = data.split_first() else { return };
+    let logged_in = control & 1 == 0;
+    let whole = Account::run(data, logged_in, 0);
+    let cut = Account::run(data, logged_in, 1 + (control as usize >> 1) % 9);
+    assert_eq!(whole, cut, "events depend on how the bytes were cut");
+}

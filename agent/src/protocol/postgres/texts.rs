@@ -1,0 +1,260 @@
+//! Which text a Parse, Bind or Execute means: statements, portals, and the two buffers for texts not announced.
+//!
+//! A text is captured into one of two buffers, so that the text of the unit that ran last stays readable while the next
+//! one arrives. Most texts never leave their buffer: the unit ends and refers to it inline. Only when both buffers are
+//! referred to (units received ahead, a portal kept open) the older one is announced and every reference replaced.
+
+use crate::hash::content_hash;
+use crate::protocol::{StatementMap, TEXT_CAP, TextRef};
+use crate::strings::Bytes;
+
+/// PostgreSQL keeps 63 bytes of a statement's or portal's name (NAMEDATALEN - 1): longer ones with the same beginning are
+/// the same to it, and so they are here.
+pub(super) const NAME_CAP: usize = 63;
+
+/// Portals followed at a time: the unnamed one and four named ones (cursors that a driver reads in portions).
+const PORTALS: usize = 5;
+
+/// Where a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Place {
+    /// There is no text.
+    None = 0,
+    /// There is one, but it is not known.
+    Unknown = 1,
+    /// In the first buffer.
+    First = 2,
+    /// In the second buffer.
+    Second = 3,
+    /// It was announced.
+    Stored = 4,
+}
+
+/// A reference to a text. (Not an enum with fields: this one takes 16 bytes, and all zeros are valid.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    hash: u64,
+    full_len: u32,
+    place: Place,
+}
+
+impl Source {
+    pub(super) const NONE: Source = Source { hash: 0, full_len: 0, place: Place::None };
+    pub(super) const UNKNOWN: Source = Source { hash: 0, full_len: 0, place: Place::Unknown };
+
+    pub(super) fn stored(text: TextRef) -> Self {
+        Source { hash: text.hash, full_len: text.full_len, place: Place::Stored }
+    }
+
+    pub(super) fn in_buffer(place: Place) -> Self {
+        Source { hash: 0, full_len: 0, place }
+    }
+
+    pub(super) fn place(self) -> Place {
+        self.place
+    }
+
+    pub(super) fn is_buffered(self) -> bool {
+        matches!(self.place, Place::First | Place::Second)
+    }
+
+    /// The announced text; the empty reference for all others.
+    pub(super) fn text(self) -> TextRef {
+        TextRef { hash: self.hash, full_len: self.full_len }
+    }
+
+    /// The text in `place` has been announced.
+    pub(super) fn moved(&mut self, place: Place, text: TextRef) {
+        if self.place == place {
+            *self = Source::stored(text);
+        }
+    }
+}
+
+/// A bound statement.
+#[derive(Clone, Copy)]
+struct Portal {
+    /// Hash of the name; 0 for the unnamed one and for free places.
+    key: u64,
+    source: Source,
+    executed: bool,
+}
+
+const NO_PORTAL: Portal = Portal { key: 0, source: Source::NONE, executed: false };
+
+/// All texts that a session can refer to.
+pub(super) struct Texts {
+    first: Bytes<TEXT_CAP>,
+    second: Bytes<TEXT_CAP>,
+    /// The buffer that was written last is the second one.
+    second_is_younger: bool,
+    statements: StatementMap,
+    /// Something was inserted since the last reset.
+    statements_used: bool,
+    evicted_before: u64,
+    /// The unnamed statement.
+    pub unnamed: Source,
+    portals: [Portal; PORTALS],
+    next_portal: u8,
+    announced: TextRef,
+    announced_place: Place,
+}
+
+impl Texts {
+    pub(super) const fn new() -> Self {
+        Texts {
+            first: Bytes::new(),
+            second: Bytes::new(),
+            second_is_younger: false,
+            statements: StatementMap::new(),
+            statements_used: false,
+            evicted_before: 0,
+            unnamed: Source::NONE,
+            portals: [NO_PORTAL; PORTALS],
+            next_portal: 0,
+            announced: TextRef { hash: 0, full_len: 0 },
+            announced_place: Place::None,
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.first.clear();
+        self.second.clear();
+        self.second_is_younger = false;
+        if self.statements_used {
+            self.statements.clear();
+            self.statements_used = false;
+        }
+        self.evicted_before = self.statements.evicted();
+        self.unnamed = Source::NONE;
+        self.portals = [NO_PORTAL; PORTALS];
+        self.next_portal = 0;
+        self.announced = TextRef::default();
+        self.announced_place = Place::None;
+    }
+
+    pub(super) fn buffer(&self, place: Place) -> &Bytes<TEXT_CAP> {
+        if place == Place::Second { &self.second } else { &self.first }
+    }
+
+    pub(super) fn buffer_mut(&mut self, place: Place) -> &mut Bytes<TEXT_CAP> {
+        if place == Place::Second { &mut self.second } else { &mut self.first }
+    }
+
+    /// A buffer that nothing refers to, emptied and from now on the younger one. `elsewhere` says what refers to a
+    /// buffer besides statements and portals. `Err`: none is free; this one, the older, is to be announced first.
+    pub(super) fn claim(&mut self, elsewhere: impl Fn(Place) -> bool) -> Result<Place, Place> {
+        let older = if self.second_is_younger { Place::First } else { Place::Second };
+        let younger = if self.second_is_younger { Place::Second } else { Place::First };
+        let free = [older, younger].into_iter().find(|&place| !self.refers_to(place) && !elsewhere(place));
+        let place = free.ok_or(older)?;
+        self.buffer_mut(place).clear();
+        self.second_is_younger = place == Place::Second;
+        Ok(place)
+    }
+
+    fn refers_to(&self, place: Place) -> bool {
+        self.unnamed.place == place || self.portals.iter().any(|portal| portal.source.place == place)
+    }
+
+    /// Announces the text in a buffer; statements and portals refer to it by the returned reference from now on.
+    pub(super) fn announce(&mut self, place: Place) -> TextRef {
+        let buffer = self.buffer(place);
+        let text = TextRef { hash: content_hash(buffer.as_slice()), full_len: buffer.full_len() };
+        self.unnamed.moved(place, text);
+        for portal in &mut self.portals {
+            portal.source.moved(place, text);
+        }
+        self.announced = text;
+        self.announced_place = place;
+        text
+    }
+
+    pub(super) fn announced(&self) -> (&[u8], TextRef) {
+        match self.announced_place {
+            Place::None => (&[], TextRef::default()),
+            place => (self.buffer(place).as_slice(), self.announced),
+        }
+    }
+
+    pub(super) fn evicted(&self) -> u64 {
+        self.statements.evicted().saturating_sub(self.evicted_before)
+    }
+
+    /// Statement `name` has the announced text `text` from now on; without one it is unknown.
+    pub(super) fn name_statement(&mut self, name: &[u8], text: Option<TextRef>) {
+        let key = content_hash(name);
+        match text {
+            Some(text) => {
+                self.statements.insert(key, text);
+                self.statements_used = true;
+            }
+            None => self.statements.remove(key),
+        }
+    }
+
+    /// What statement `name` says; the empty name is the unnamed statement.
+    pub(super) fn statement(&self, name: &[u8]) -> Source {
+        if !name.is_empty() {
+            return self.statements.text(content_hash(name)).map_or(Source::UNKNOWN, Source::stored);
+        }
+        if self.unnamed.place == Place::None { Source::UNKNOWN } else { self.unnamed }
+    }
+
+    pub(super) fn close_statement(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.unnamed = Source::NONE;
+        } else {
+            self.statements.remove(content_hash(name));
+        }
+    }
+
+    /// 0 for the unnamed portal, else the hash of its name.
+    pub(super) fn portal_key(name: &[u8]) -> u64 {
+        if name.is_empty() { 0 } else { content_hash(name) }
+    }
+
+    fn portal(&mut self, key: u64) -> Option<&mut Portal> {
+        match key {
+            0 => self.portals.first_mut(),
+            _ => self.portals.iter_mut().skip(1).find(|portal| portal.key == key),
+        }
+    }
+
+    /// Bind: portal `key` runs `source` from now on.
+    pub(super) fn bind(&mut self, key: u64, source: Source) {
+        if let Some(portal) = self.portal(key) {
+            *portal = Portal { key, source, executed: false };
+            return;
+        }
+        let free = self.portals.iter().skip(1).position(|portal| portal.key == 0);
+        let at = free.unwrap_or(self.next_portal as usize % (PORTALS - 1));
+        self.next_portal = ((at + 1) % (PORTALS - 1)) as u8;
+        if let Some(portal) = self.portals.get_mut(at + 1) {
+            *portal = Portal { key, source, executed: false };
+        }
+    }
+
+    /// Execute: what the portal runs, and whether it was executed before since its Bind.
+    pub(super) fn execute(&mut self, key: u64) -> (Source, bool) {
+        match self.portal(key) {
+            Some(portal) if portal.source.place != Place::None => {
+                (portal.source, core::mem::replace(&mut portal.executed, true))
+            }
+            _ => (Source::UNKNOWN, false),
+        }
+    }
+
+    pub(super) fn close_portal(&mut self, key: u64) {
+        if let Some(portal) = self.portal(key) {
+            *portal = NO_PORTAL;
+        }
+    }
+
+    /// A simple Query destroys the unnamed statement and the unnamed portal.
+    pub(super) fn drop_unnamed(&mut self) {
+        self.unnamed = Source::NONE;
+        self.close_portal(0);
+    }
+}
