@@ -2,6 +2,8 @@
 
 /// What a user may do wrong gets one clear line and exit status 2.
 mod bad_input;
+/// Servers, clients and victims work here without the library.
+mod baseline;
 /// Costs that are known beforehand come out right.
 mod costs;
 /// Who is killed hurts nobody else, and nothing recorded is lost.
