@@ -1,0 +1,86 @@
+//! Lanes: one ring per thread that records.
+
+use super::layout::lane as at;
+use super::ring::Ring;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A lane: its description and its ring.
+#[derive(Clone, Copy)]
+pub struct Lane<'a> {
+    words: &'a [AtomicU64],
+    ring: &'a [AtomicU64],
+}
+
+static NONE: AtomicU64 = AtomicU64::new(0);
+
+impl<'a> Lane<'a> {
+    pub(super) fn new(words: &'a [AtomicU64], ring: &'a [AtomicU64]) -> Self {
+        Lane { words, ring }
+    }
+
+    fn word(&self, at: usize) -> &'a AtomicU64 {
+        self.words.get(at).unwrap_or(&NONE)
+    }
+
+    /// The owner: (pid, tid), or `None` when the lane is free.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        let owner = self.word(at::OWNER).load(Ordering::Acquire);
+        (owner != 0).then_some(((owner >> 32) as u32, owner as u32))
+    }
+
+    /// Takes the lane for a thread if its owner is still `from`. A dead owner's lane goes on where the dead one stopped:
+    /// what it had published is still read, in order.
+    pub fn take(&self, from: Option<(u32, u32)>, pid: u32, tid: u32, now_ns: u64) -> bool {
+        let from = from.map_or(0, |(pid, tid)| (pid as u64) << 32 | tid as u64);
+        let to = (pid as u64) << 32 | tid as u64;
+        // Acquire: sees the head as the previous owner left it; Release: publishes nothing yet.
+        let won =
+            self.word(at::OWNER).compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if won {
+            self.word(at::TAKEN_NS).store(now_ns, Ordering::Relaxed);
+        }
+        won
+    }
+
+    /// Gives the lane back.
+    pub fn release(&self) {
+        // Release: the next owner continues at our head.
+        self.word(at::OWNER).store(0, Ordering::Release);
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> Ring<'a> {
+        Ring { words: self.ring, head: self.word(at::HEAD), tail: self.word(at::TAIL) }
+    }
+
+    /// Counts a dropped record.
+    pub fn count_drop(&self) {
+        // Only the owner writes it.
+        let drops = self.word(at::DROPS);
+        drops.store(drops.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Records dropped since the segment was made.
+    pub fn drops(&self) -> u64 {
+        self.word(at::DROPS).load(Ordering::Relaxed)
+    }
+
+    /// Notes which wanted counters this lane's thread can't read, and which only in user mode.
+    pub fn note_counters(&self, unavailable: &[u8; 64], user_mode_only: u64) {
+        super::view::store_bytes(
+            self.words.get(at::UNAVAILABLE..at::UNAVAILABLE + 8).unwrap_or(&[]),
+            unavailable,
+        );
+        self.word(at::USER_MODE_ONLY).store(user_mode_only, Ordering::Relaxed);
+    }
+
+    /// What [`note_counters`](Self::note_counters) noted.
+    pub fn counters_noted(&self) -> ([u8; 64], u64) {
+        let mut unavailable = [0; 64];
+        super::view::load_bytes(
+            self.words.get(at::UNAVAILABLE..at::UNAVAILABLE + 8).unwrap_or(&[]),
+            &mut unavailable,
+        );
+        (unavailable, self.word(at::USER_MODE_ONLY).load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,333 @@
+//! A wait-free ring of records with one producer and one consumer, over plain borrowed words.
+//!
+//! Positions (`head`, `tail`) are counts of words since the beginning and only grow; a position's place in the ring is
+//! its remainder by the ring's length, a power of two. A record is contiguous: where it would cross the end, a pad
+//! record fills the rest. Invariant of an honest pair: `tail <= head <= tail + length`.
+//!
+//! - The producer writes a record's words, then publishes them by storing `head` with Release. Killed in between, it
+//!   leaves `head` where it was, and what it wrote is overwritten by the next producer.
+//! - The consumer loads `head` with Acquire, reads up to there, then stores `tail` with Release, which gives the words
+//!   back: its reads happen before the producer, having loaded `tail` with Acquire, writes there again.
+//!
+//! Both sides live in different processes and may be hostile or dead: each checks the other's position before use, and
+//! a full ring drops the record.
+//!
+//! An empty ring starts over at its beginning once it has passed [`REWIND_WORDS`], so that a lightly loaded lane keeps
+//! using the same few pages: they stay in the processor's cache, and the rest of the segment is never touched.
+
+use super::record::{KIND_PAD, RECORD_MAX_WORDS};
+use crate::sync::{AtomicU64, Ordering};
+
+/// An empty ring goes back to its beginning when the position in it is beyond this: 64 KiB.
+pub const REWIND_WORDS: u64 = 8192;
+
+/// The words and the two positions of a ring.
+#[derive(Clone, Copy)]
+pub struct Ring<'a> {
+    /// The ring itself; its length is a power of two.
+    pub words: &'a [AtomicU64],
+    /// Written by the producer.
+    pub head: &'a AtomicU64,
+    /// Written by the consumer.
+    pub tail: &'a AtomicU64,
+}
+
+/// Room for one record.
+pub struct Slot<'a> {
+    words: &'a [AtomicU64],
+    head: &'a AtomicU64,
+    end: u64,
+}
+
+impl<'a> Slot<'a> {
+    /// Sets word `at` of the record. Outside the record: nothing happens.
+    #[inline]
+    pub fn set(&self, at: usize, value: u64) {
+        if let Some(word) = self.words.get(at) {
+            // Relaxed: nobody reads the word before `publish` has released it.
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes `bytes` from word `at` on, the last word filled up with zeros.
+    #[inline]
+    pub fn set_bytes(&self, at: usize, bytes: &[u8]) {
+        let Some(words) = self.words.get(at..) else { return };
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        for (word, chunk) in words.iter().zip(chunks) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        }
+        if !rest.is_empty() {
+            let mut last = [0u8; 8];
+            for (to, from) in last.iter_mut().zip(rest) {
+                *to = *from;
+            }
+            self.set(at + chunks.len(), u64::from_le_bytes(last));
+        }
+    }
+
+    /// Hands the record to the consumer.
+    #[inline]
+    pub fn publish(self) {
+        // Release: the record's words are visible to whoever sees the new head.
+        self.head.store(self.end, Ordering::Release);
+    }
+}
+
+impl<'a> Ring<'a> {
+    fn length(&self) -> u64 {
+        self.words.len() as u64
+    }
+
+    /// Room for a record of `n` words, its header word already set, or `None`: the ring is full, or the other side's
+    /// position makes no sense.
+    #[inline]
+    pub fn reserve(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
+        let length = self.length();
+        // Relaxed: only this side writes `head`.
+        let mut head = self.head.load(Ordering::Relaxed);
+        // Acquire: pairs with the consumer's Release; its reads of the words given back are done.
+        let tail = self.tail.load(Ordering::Acquire);
+        let used = head.wrapping_sub(tail);
+        if used > length || n as u64 > length {
+            return None;
+        }
+        let mut place = head & (length - 1);
+        let mut free = length - used;
+        if place + n as u64 > length || (used == 0 && place > REWIND_WORDS) {
+            let pad = length - place;
+            if pad + n as u64 > free {
+                return None;
+            }
+            let first = self.words.get(place as usize)?;
+            first.store(header(pad as usize, KIND_PAD), Ordering::Relaxed);
+            head = head.wrapping_add(pad);
+            // Published at once: the pad stands whether or not the record follows.
+            self.head.store(head, Ordering::Release);
+            free -= pad;
+            place = 0;
+        }
+        if n as u64 > free {
+            return None;
+        }
+        let words = self.words.get(place as usize..place as usize + n)?;
+        words.first()?.store(header(n, kind), Ordering::Relaxed);
+        Some(Slot { words, head: self.head, end: head.wrapping_add(n as u64) })
+    }
+
+    /// Hands the published records to `take`, each as `to[..]`, at most as many as there were at the call; gives their
+    /// room back. `to` must have room for [`RECORD_MAX_WORDS`]. The number of records, or what is wrong with the ring.
+    pub fn drain(&self, to: &mut [u64], mut take: impl FnMut(&[u64])) -> Result<usize, Corrupt> {
+        let length = self.length();
+        // Relaxed: only this side writes `tail`.
+        let mut tail = self.tail.load(Ordering::Relaxed);
+        // Acquire: pairs with `publish`.
+        let head = self.head.load(Ordering::Acquire);
+        if head.wrapping_sub(tail) > length {
+            return Err(Corrupt);
+        }
+        let mut records = 0;
+        while tail != head {
+            let place = tail & (length - 1);
+            let first = self.words.get(place as usize).ok_or(Corrupt)?.load(Ordering::Relaxed);
+            let (n, kind) = (first as u32 as u64, (first >> 32) as u16);
+            if n == 0 || n > head.wrapping_sub(tail) || place + n > length {
+                return Err(Corrupt);
+            }
+            if kind != KIND_PAD {
+                let n = n as usize;
+                if n > RECORD_MAX_WORDS {
+                    return Err(Corrupt);
+                }
+                let copy = to.get_mut(..n).ok_or(Corrupt)?;
+                let from = self.words.get(place as usize..).ok_or(Corrupt)?;
+                for (to, from) in copy.iter_mut().zip(from) {
+                    *to = from.load(Ordering::Relaxed);
+                }
+                // The length is taken from the check above, not from a second look at shared memory.
+                take(copy);
+                records += 1;
+            }
+            tail = tail.wrapping_add(n);
+            // Release: the reads above are done before the producer may write there again.
+            self.tail.store(tail, Ordering::Release);
+        }
+        Ok(records)
+    }
+
+    /// After [`Corrupt`]: skips everything that was published.
+    pub fn skip_all(&self) {
+        self.tail.store(self.head.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    /// How many words are published and not yet consumed; nonsense positions count as a full ring.
+    pub fn backlog_words(&self) -> u64 {
+        let head = self.head.load(Ordering::Relaxed);
+        head.wrapping_sub(self.tail.load(Ordering::Relaxed)).min(self.length())
+    }
+}
+
+/// The ring's content contradicts itself: a hostile or broken writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt;
+
+fn header(words: usize, kind: u16) -> u64 {
+    words as u64 | (kind as u64) << 32
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::segment::record::KIND_EXECUTION;
+    use std::{sync::Arc, vec, vec::Vec};
+
+    fn ring(words: usize) -> (Vec<AtomicU64>, AtomicU64, AtomicU64) {
+        ((0..words).map(|_| AtomicU64::new(0)).collect(), AtomicU64::new(0), AtomicU64::new(0))
+    }
+
+    fn push(ring: &Ring<'_>, n: usize, value: u64) -> bool {
+        let Some(slot) = ring.reserve(n, KIND_EXECUTION) else { return false };
+        for at in 1..n {
+            slot.set(at, value);
+        }
+        slot.publish();
+        true
+    }
+
+    #[test]
+    fn records_come_out_whole_and_in_order_across_many_laps() {
+        let (words, head, tail) = ring(64);
+        let ring = Ring { words: &words, head: &head, tail: &tail };
+        let mut buffer = [0; RECORD_MAX_WORDS];
+        let mut expected = 0;
+        let mut sent = 0;
+        for round in 0..1000u64 {
+            while push(&ring, 3 + (sent % 5) as usize, sent) {
+                sent += 1;
+            }
+            assert!(sent > round, "an empty ring takes at least one record");
+            ring.drain(&mut buffer, |record| {
+                assert_eq!(record.len(), 3 + (expected % 5) as usize);
+                assert!(record[1..].iter().all(|w| *w == expected));
+                expected += 1;
+            })
+            .unwrap();
+            assert_eq!(expected, sent);
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_not_published_is_never_seen() {
+        let (words, head, tail) = ring(64);
+        let ring = Ring { words: &words, head: &head, tail: &tail };
+        let slot = ring.reserve(8, KIND_EXECUTION).unwrap();
+        slot.set(1, 7);
+        drop(slot); // the writer was killed here
+        let mut buffer = [0; RECORD_MAX_WORDS];
+        assert_eq!(ring.drain(&mut buffer, |_| panic!("nothing was published")), Ok(0));
+        assert!(push(&ring, 4, 9));
+        assert_eq!(ring.drain(&mut buffer, |r| assert_eq!(r.len(), 4)), Ok(1));
+    }
+
+    #[test]
+    fn an_empty_ring_starts_over_so_that_few_pages_are_used() {
+        let (words, head, tail) = ring(1 << 16);
+        let ring = Ring { words: &words, head: &head, tail: &tail };
+        let mut buffer = [0; RECORD_MAX_WORDS];
+        for n in 0..10_000 {
+            assert!(push(&ring, 30, n));
+            ring.drain(&mut buffer, |_| ()).unwrap();
+        }
+        let touched = words.iter().rposition(|w| w.load(Ordering::Relaxed) != 0).unwrap();
+        assert!(touched < REWIND_WORDS as usize + 60, "touched {touched} words");
+    }
+
+    #[test]
+    fn nonsense_in_the_ring_is_reported_and_can_be_skipped() {
+        let (words, head, tail) = ring(64);
+        let ring = Ring { words: &words, head: &head, tail: &tail };
+        let mut buffer = [0; RECORD_MAX_WORDS];
+        for (first, published) in [(0u64, 8u64), (9, 8), (u64::MAX, 8), (4, 1000), (70, 64)] {
+            tail.store(0, Ordering::Relaxed);
+            words[0].store(first | 1 << 32, Ordering::Relaxed);
+            head.store(published, Ordering::Relaxed);
+            assert_eq!(ring.drain(&mut buffer, |_| ()), Err(Corrupt), "header {first:x}, head {published}");
+            ring.skip_all();
+            assert_eq!(ring.drain(&mut buffer, |_| ()), Ok(0));
+        }
+        // A consumer's position ahead of ours: nothing can be written, nothing is.
+        head.store(0, Ordering::Relaxed);
+        tail.store(5, Ordering::Relaxed);
+        assert!(ring.reserve(4, KIND_EXECUTION).is_none());
+    }
+
+    #[test]
+    fn two_threads_lose_and_invent_nothing() {
+        let rounds = if cfg!(miri) { 300 } else { 200_000 };
+        let shared = Arc::new(ring(256));
+        let producer = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            let ring = Ring { words: &producer.0, head: &producer.1, tail: &producer.2 };
+            for n in 0..rounds {
+                while !push(&ring, 2 + (n % 20) as usize, n) {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let ring = Ring { words: &shared.0, head: &shared.1, tail: &shared.2 };
+        let mut buffer = vec![0; RECORD_MAX_WORDS];
+        let mut expected = 0;
+        while expected < rounds {
+            ring.drain(&mut buffer, |record| {
+                assert!(record[1..].iter().all(|w| *w == expected), "record {expected}");
+                expected += 1;
+            })
+            .unwrap();
+        }
+        thread.join().unwrap();
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::segment::record::KIND_EXECUTION;
+    use loom::sync::Arc;
+
+    #[test]
+    fn loom_every_interleaving_delivers_whole_records_in_order() {
+        loom::model(|| {
+            let words: std::vec::Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
+            let shared = Arc::new((words, AtomicU64::new(0), AtomicU64::new(0)));
+            let producer = Arc::clone(&shared);
+            let thread = loom::thread::spawn(move || {
+                let ring = Ring { words: &producer.0, head: &producer.1, tail: &producer.2 };
+                let mut sent = 0u64;
+                for n in 1..=3u64 {
+                    if let Some(slot) = ring.reserve(2, KIND_EXECUTION) {
+                        slot.set(1, n);
+                        slot.publish();
+                        sent |= 1 << n;
+                    }
+                }
+                sent
+            });
+            let ring = Ring { words: &shared.0, head: &shared.1, tail: &shared.2 };
+            let mut buffer = [0; RECORD_MAX_WORDS];
+            let mut last = 0;
+            let mut seen = 0u64;
+            let mut take = |record: &[u64]| {
+                assert_eq!(record.len(), 2);
+                assert!(record[1] > last);
+                last = record[1];
+                seen |= 1 << record[1];
+            };
+            for _ in 0..2 {
+                ring.drain(&mut buffer, &mut take).unwrap();
+            }
+            let sent = thread.join().unwrap();
+            ring.drain(&mut buffer, &mut take).unwrap();
+            assert_eq!(seen, sent);
+        });
+    }
+}

@@ -1,0 +1,142 @@
+//! Session slots: who is connected and what runs there now.
+//!
+//! One thread at a time writes a slot. A reader takes the start time, the rest, and the start time again: equal and not
+//! zero means that what it has belongs together.
+
+use super::layout::{SESSION_WORDS, session as at};
+use super::view::{load_bytes, store_bytes};
+use crate::protocol::{Command, Dialect};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A session's slot.
+#[derive(Clone, Copy)]
+pub struct SessionSlot<'a> {
+    words: &'a [AtomicU64],
+}
+
+/// What a slot shows.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// The process that serves the session.
+    pub pid: u32,
+    /// Its number.
+    pub uid: u64,
+    /// CLOCK_MONOTONIC at the start of what runs; 0: idle.
+    pub start_ns: u64,
+    /// Whose grammar.
+    pub dialect: Dialect,
+    /// What kind of work.
+    pub command: Command,
+    /// MySQL thread id, PostgreSQL backend pid.
+    pub connection_id: u64,
+    /// Names the identity in the text store.
+    pub identity_hash: u64,
+    /// Names the text in the text store; 0: `prefix` is all there is.
+    pub text_hash: u64,
+    /// Length of the text on the wire.
+    pub text_len: u32,
+    /// Bytes of `prefix` that mean something.
+    pub prefix_len: usize,
+    /// The beginning of the text.
+    pub prefix: [u8; at::PREFIX_WORDS * 8],
+}
+
+static NONE: AtomicU64 = AtomicU64::new(0);
+
+impl<'a> SessionSlot<'a> {
+    pub(super) fn new(words: &'a [AtomicU64]) -> Self {
+        SessionSlot { words }
+    }
+
+    fn word(&self, at: usize) -> &'a AtomicU64 {
+        self.words.get(at).unwrap_or(&NONE)
+    }
+
+    fn set(&self, at: usize, value: u64) {
+        self.word(at).store(value, Ordering::Relaxed);
+    }
+
+    /// The process that holds the slot; 0: free.
+    pub fn owner_pid(&self) -> u32 {
+        (self.word(at::OWNER).load(Ordering::Acquire) >> 32) as u32
+    }
+
+    /// Takes the slot for process `pid` if it is still held by `from`.
+    pub fn take(&self, from: u32, pid: u32, uid: u64, now_ns: u64) -> bool {
+        let found = self.word(at::OWNER).load(Ordering::Relaxed);
+        if (found >> 32) as u32 != from {
+            return false;
+        }
+        let to = (pid as u64) << 32 | (uid & 0xffff_ffff);
+        if self.word(at::OWNER).compare_exchange(found, to, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        self.set(at::START_NS, 0);
+        self.set(at::UID, uid);
+        self.set(at::IDENTITY, 0);
+        self.set(at::TAKEN_NS, now_ns);
+        true
+    }
+
+    /// Gives the slot back.
+    pub fn release(&self) {
+        self.set(at::START_NS, 0);
+        self.word(at::OWNER).store(0, Ordering::Release);
+    }
+
+    /// Notes who the session is.
+    pub fn identify(&self, dialect: Dialect, connection_id: u64, identity_hash: u64) {
+        self.set(at::KIND, dialect as u64);
+        self.set(at::CONNECTION, connection_id);
+        self.set(at::IDENTITY, identity_hash);
+    }
+
+    /// A unit starts.
+    #[inline]
+    pub fn start(&self, start_ns: u64, command: Command, text: &[u8], text_hash: u64, text_len: u32) {
+        let prefix = text.get(..at::PREFIX_WORDS * 8).unwrap_or(text);
+        let kind = self.word(at::KIND);
+        kind.store(kind.load(Ordering::Relaxed) & 0xff | (command as u64) << 8, Ordering::Relaxed);
+        self.set(at::TEXT, text_hash);
+        self.set(at::TEXT_LEN, text_len as u64 | (prefix.len() as u64) << 32);
+        store_bytes(self.words.get(at::PREFIX..SESSION_WORDS).unwrap_or(&[]), prefix);
+        // Release: the text is there before the start time says so.
+        self.word(at::START_NS).store(start_ns, Ordering::Release);
+    }
+
+    /// The unit is over.
+    #[inline]
+    pub fn finish(&self) {
+        self.word(at::START_NS).store(0, Ordering::Release);
+    }
+
+    /// What the slot shows, or `None` when it is free or changed while it was read.
+    pub fn snapshot(&self) -> Option<InFlight> {
+        let owner = self.word(at::OWNER).load(Ordering::Acquire);
+        if owner == 0 {
+            return None;
+        }
+        let start_ns = self.word(at::START_NS).load(Ordering::Acquire);
+        let kind = self.word(at::KIND).load(Ordering::Relaxed);
+        let lengths = self.word(at::TEXT_LEN).load(Ordering::Relaxed);
+        let mut seen = InFlight {
+            pid: (owner >> 32) as u32,
+            uid: self.word(at::UID).load(Ordering::Relaxed),
+            start_ns,
+            dialect: Dialect::from_u8(kind as u8),
+            command: Command::from_u8((kind >> 8) as u8),
+            connection_id: self.word(at::CONNECTION).load(Ordering::Relaxed),
+            identity_hash: self.word(at::IDENTITY).load(Ordering::Relaxed),
+            text_hash: self.word(at::TEXT).load(Ordering::Relaxed),
+            text_len: lengths as u32,
+            prefix_len: ((lengths >> 32) as usize).min(at::PREFIX_WORDS * 8),
+            prefix: [0; at::PREFIX_WORDS * 8],
+        };
+        load_bytes(self.words.get(at::PREFIX..SESSION_WORDS).unwrap_or(&[]), &mut seen.prefix);
+        // Acquire fence: the loads above come before the ones below.
+        core::sync::atomic::fence(Ordering::Acquire);
+        let same = self.word(at::START_NS).load(Ordering::Relaxed) == start_ns
+            && self.word(at::OWNER).load(Ordering::Relaxed) == owner;
+        same.then_some(seen)
+    }
+}

@@ -1,0 +1,146 @@
+//! Writes a record into a lane's ring.
+
+use super::Lane;
+use super::record::{FIXED_WORDS, MEMBERS_MAX};
+use crate::counters::Counts;
+use crate::protocol::{Command, Dialect, Member};
+
+/// The fixed part of a record; see [`record`](super::record) for the meaning.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)] // the names are those of the record's own description
+pub struct Fields {
+    pub kind: u16,
+    pub session_uid: u64,
+    pub start_ns: u64,
+    pub latency_ns: u64,
+    pub first_byte_ns: u64,
+    pub identity_hash: u64,
+    pub text_hash: u64,
+    pub text_len: u32,
+    pub rows_returned: u64,
+    pub rows_affected: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub weight: f64,
+    pub unit: u32,
+    pub tid: u32,
+    pub flags: u32,
+    pub statements: u32,
+    pub error_code: u32,
+    pub sqlstate: [u8; 5],
+    pub dialect: Dialect,
+    pub command: Command,
+}
+
+/// Writes a record; false when the ring had no room, which is counted in the lane.
+#[inline]
+pub fn write(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Member], text: &[u8]) -> bool {
+    let members = members.get(..MEMBERS_MAX).unwrap_or(members);
+    let counters = counts.known.count_ones() as usize;
+    let words = FIXED_WORDS + counters + 2 * members.len() + text.len().div_ceil(8);
+    let Some(slot) = lane.ring().reserve(words, f.kind) else {
+        lane.count_drop();
+        return false;
+    };
+    slot.set(1, f.session_uid);
+    slot.set(2, f.start_ns);
+    slot.set(3, f.latency_ns);
+    slot.set(4, f.first_byte_ns);
+    slot.set(5, f.identity_hash);
+    slot.set(6, f.text_hash);
+    slot.set(7, pair(f.text_len, text.len() as u32));
+    slot.set(8, f.rows_returned);
+    slot.set(9, f.rows_affected);
+    slot.set(10, f.bytes_in);
+    slot.set(11, f.bytes_out);
+    slot.set(12, f.weight.to_bits());
+    slot.set(13, counts.known);
+    slot.set(14, counts.scaled);
+    slot.set(15, pair(f.unit, f.tid));
+    slot.set(16, pair(f.flags, f.statements));
+    let kinds = (f.dialect as u32) | (f.command as u32) << 8 | (members.len() as u32) << 16;
+    slot.set(17, pair(f.error_code, kinds));
+    let [a, b, c, d, e] = f.sqlstate;
+    slot.set(18, u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]));
+    let mut at = FIXED_WORDS;
+    let mut known = counts.known;
+    while known != 0 {
+        let id = known.trailing_zeros() as u8;
+        slot.set(at, counts.get(id).unwrap_or(0));
+        at += 1;
+        known &= known - 1;
+    }
+    for member in members {
+        slot.set(at, member.text.hash);
+        slot.set(at + 1, pair(member.text.full_len, member.executions));
+        at += 2;
+    }
+    slot.set_bytes(at, text);
+    slot.publish();
+    true
+}
+
+fn pair(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+#[cfg(all(test, feature = "reader"))]
+mod tests {
+    use super::super::view::tests::{SMALL, words};
+    use super::*;
+    use crate::protocol::TextRef;
+    use crate::segment::Segment;
+    use crate::segment::record::{KIND_EXECUTION, RECORD_MAX_WORDS, decode};
+    use std::vec::Vec;
+
+    #[test]
+    fn what_is_written_is_what_is_decoded() {
+        let words = words(SMALL);
+        let segment = Segment::format(&words, SMALL, 1, 1, b"").unwrap();
+        let lane = segment.lane(2).unwrap();
+        let mut counts = Counts::new();
+        counts.set(0, 111);
+        counts.set(4, 444);
+        counts.set(48, 4848);
+        let members = [Member { text: TextRef { hash: 7, full_len: 70 }, executions: 3 }];
+        let fields = Fields {
+            kind: KIND_EXECUTION,
+            session_uid: 5,
+            start_ns: 6,
+            latency_ns: 7,
+            first_byte_ns: 3,
+            identity_hash: 9,
+            text_len: 5000,
+            rows_returned: 10,
+            rows_affected: 11,
+            bytes_in: 12,
+            bytes_out: 13,
+            weight: 2.5,
+            unit: 14,
+            tid: 15,
+            flags: 3,
+            statements: 17,
+            error_code: 1146,
+            sqlstate: *b"42S02",
+            dialect: Dialect::MariaDb,
+            command: Command::Batch,
+            text_hash: 0,
+        };
+        assert!(write(&lane, &fields, &counts, &members, b"select wrong from nowhere"));
+        let mut seen = Vec::new();
+        lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |w| seen.push(decode(w).unwrap())).unwrap();
+        let [e] = &seen[..] else { panic!("one record") };
+        assert_eq!(e.text, b"select wrong from nowhere");
+        assert_eq!((e.kind, e.session_uid, e.unit, e.tid, e.statements), (KIND_EXECUTION, 5, 14, 15, 17));
+        assert_eq!(
+            (e.error_code, &e.sqlstate, e.dialect, e.command),
+            (1146, b"42S02", Dialect::MariaDb, Command::Batch)
+        );
+        assert_eq!((e.counts.get(0), e.counts.get(1), e.counts.get(48)), (Some(111), None, Some(4848)));
+        assert_eq!((e.members.as_slice(), e.weight, e.first_byte_ns), (&[(7, 70, 3)][..], 2.5, Some(3)));
+        for _ in 0..1000 {
+            write(&lane, &fields, &counts, &members, &[b'x'; 4096]);
+        }
+        assert!(lane.drops() > 900, "a full ring drops and counts");
+    }
+}
