@@ -30,6 +30,10 @@ pub mod counters;
 pub mod hash;
 pub mod protocol;
 pub mod segment;
+#[cfg(not(loom))]
 pub mod session;
+#[cfg(not(loom))]
+pub mod sqlite;
 pub mod strings;
+pub mod sync;
 pub mod sys;

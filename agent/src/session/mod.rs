@@ -1,1 +1,28 @@
-//! Sessions.
+//! Sessions: from a socket's bytes to one record per query.
+//!
+//! The hooks call the [`Engine`] around each real call: `read_begin`/`read_end`, `write_begin`/`write_end`, and for what
+//! happens to descriptors. The engine finds the session, feeds its protocol machine, and at a unit's two ends reads the
+//! counters of the calling thread.
+//!
+//! - A session is an accepted socket, found by descriptor; its number is used again only under a new generation.
+//! - One thread at a time is inside a session ([`arena::Cell::enter`]): the second passes through without looking, and the session
+//!   is lost if bytes went by unseen.
+//! - A unit's cost is the sum of slices: what the ending thread contributed is in its record; another thread's part
+//!   follows as a slice record in that thread's lane.
+
+pub mod arena;
+mod descriptors;
+mod engine;
+pub mod identity;
+mod peer;
+mod process;
+mod ssl;
+mod thread;
+mod unit;
+pub mod worker;
+
+pub use engine::{Engine, Ticket};
+pub use process::{Kind, Process, Start, decide};
+pub use thread::Thread;
+pub use thread::is_nested;
+pub(crate) use unit::take_slot;

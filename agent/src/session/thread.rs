@@ -1,0 +1,121 @@
+//! What the agent keeps for each thread of the server: plain data without a destructor, in the thread's own storage.
+
+use crate::counters::{Counts, Reading, ThreadCounters, delta};
+
+/// The part of a unit that this thread is working on.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Slice {
+    /// Session number + 1; 0: none.
+    pub session: u32,
+    /// The session's uid, for the slice's record.
+    pub uid: u64,
+    /// The unit within the session.
+    pub unit: u32,
+    /// CLOCK_MONOTONIC at its start.
+    pub start_ns: u64,
+}
+
+/// A thread's state.
+///
+/// `inside` marks the address of the frame that is in the agent's code, so that a signal handler that comes in between
+/// finds the door closed. A handler runs deeper in the stack; if the mark is found by a frame that is not deeper, the
+/// marked frame was left by longjmp or an exception, and the mark is stale.
+pub struct Thread {
+    inside: usize,
+    pub(super) pid: u32,
+    pub(super) tid: u32,
+    /// Lane number + 1; 0: none.
+    pub(super) lane: u32,
+    /// The TLS connection whose SSL_* call is on this thread's stack.
+    pub(super) ssl: usize,
+    pub(super) ssl_frame: usize,
+    pub(super) slice: Slice,
+    /// The capture generation for which `counters` are prepared.
+    pub(super) generation: u64,
+    pub(crate) counters: ThreadCounters,
+    pub(crate) start: Reading,
+    pub(super) end: Reading,
+    pub(crate) counts: Counts,
+    /// True when the library registered this thread's exit.
+    pub(super) exit_registered: bool,
+    /// SQLite: the frame of the outermost sqlite3_step or prepare on this thread's stack.
+    pub sqlite_frame: usize,
+}
+
+/// How far above the mark a frame may be and still be taken for deeper: a handler on an alternate stack.
+const STALE_WITHIN: usize = 64 * 1024;
+
+/// True when a frame at `here` runs inside a call marked by the frame `mark` (0: no call).
+#[inline(always)]
+pub fn is_nested(mark: usize, here: usize) -> bool {
+    mark != 0 && (here < mark || here - mark > STALE_WITHIN)
+}
+
+impl Thread {
+    /// A thread that was not seen yet.
+    pub const fn new() -> Self {
+        Thread {
+            inside: 0,
+            pid: 0,
+            tid: 0,
+            lane: 0,
+            ssl: 0,
+            ssl_frame: 0,
+            slice: Slice { session: 0, uid: 0, unit: 0, start_ns: 0 },
+            generation: 0,
+            counters: ThreadCounters::new(),
+            start: Reading::new(),
+            end: Reading::new(),
+            counts: Counts::new(),
+            exit_registered: false,
+            sqlite_frame: 0,
+        }
+    }
+
+    /// Enters the agent's code; false: this call comes from a signal handler that interrupted it, and has to pass.
+    #[inline(always)]
+    pub fn enter(&mut self, frame: usize) -> bool {
+        if is_nested(self.inside, frame) {
+            return false;
+        }
+        self.inside = frame;
+        // A handler on this thread must find the mark before anything else of ours is touched.
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        true
+    }
+
+    /// Leaves the agent's code.
+    #[inline(always)]
+    pub fn leave(&mut self) {
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        self.inside = 0;
+    }
+
+    /// The process this thread belongs to, as of its last arrival.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The thread's number.
+    pub fn tid(&self) -> u32 {
+        self.tid
+    }
+
+    /// Reads the counters at the end of a piece of work that began with a reading into `start`; the differences are in
+    /// `counts`.
+    pub(crate) fn read_end_counts(&mut self) {
+        self.counters.read(&mut self.end);
+        delta(&self.start, &self.end, &mut self.counts);
+    }
+
+    /// True when the library still has to register this thread's exit; answers true once.
+    pub fn wants_exit_registration(&mut self) -> bool {
+        !core::mem::replace(&mut self.exit_registered, true)
+    }
+}
+
+impl Default for Thread {
+    fn default() -> Self {
+        Self::new()
+    }
+}

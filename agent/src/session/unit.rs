@@ -1,0 +1,346 @@
+//! A unit's two ends: what is noted and counted when it starts, and the record when it is over.
+
+use super::arena::{Protocol, Session};
+use super::engine::Engine;
+use super::thread::{Slice, Thread};
+use super::{identity, worker};
+use crate::clock::monotonic_ns;
+use crate::counters::{CLIENT_WAIT_NS, Counts, delta};
+use crate::hash::content_hash;
+use crate::protocol::{Command, Dialect, UnitText};
+use crate::segment::layout::header;
+use crate::segment::record::{self, NO_FIRST_BYTE};
+use crate::segment::writer::{Fields, write};
+use crate::segment::{Lane, Segment, TextKind};
+use crate::sys::process;
+
+/// The unit that runs in a session.
+#[derive(Clone, Copy, Default)]
+pub struct Running {
+    /// True between Started and Finished.
+    pub active: bool,
+    /// More than one thread worked on it.
+    pub moved: bool,
+    /// The socket was shut down while it ran: a KILL.
+    pub shut: bool,
+    /// The capture generation at its start; 0: capture was off, it is not recorded.
+    pub generation: u64,
+    /// CLOCK_MONOTONIC at its start.
+    pub start_ns: u64,
+    /// CLOCK_MONOTONIC at its first response byte; 0: none yet.
+    pub first_byte_ns: u64,
+    /// How long the server waited for the client in the middle of it.
+    pub client_wait_ns: u64,
+    /// Its number within the session.
+    pub unit: u32,
+    /// The thread that has the open slice.
+    pub slice_tid: u32,
+}
+
+impl Engine {
+    /// A unit starts in session `entry` (number + 1).
+    pub(super) fn start_unit(&self, t: &mut Thread, entry: u32, s: &mut Session, segment: &Segment<'static>) {
+        let capture = segment.control().capture();
+        let running = &mut s.running;
+        *running = Running {
+            active: true,
+            generation: capture,
+            unit: running.unit.wrapping_add(1),
+            slice_tid: t.tid,
+            ..Running::default()
+        };
+        if capture == 0 {
+            return;
+        }
+        self.close_slice(t, segment);
+        self.prepare(t, segment, capture);
+        let slot = s.slot;
+        let mut in_flight = (Command::None, [].as_slice(), 0, 0);
+        if let Some(machine) = s.machine() {
+            let unit = machine.unit();
+            in_flight = match unit.text {
+                UnitText::Inline { bytes, full_len } => (unit.command, bytes, 0, full_len),
+                UnitText::Stored(text) => (unit.command, [].as_slice(), text.hash, text.full_len),
+                _ => (unit.command, [].as_slice(), 0, 0),
+            };
+        }
+        let now = monotonic_ns();
+        if let Some(slot) = slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
+            let (command, text, hash, len) = in_flight;
+            slot.start(now, command, text, hash, len);
+        }
+        t.slice = Slice { session: entry, uid: s.uid, unit: s.running.unit, start_ns: now };
+        t.counters.read(&mut t.start);
+        // The last thing: none of the above is the query's time.
+        s.running.start_ns = monotonic_ns();
+    }
+
+    /// The unit of session `entry` is over.
+    pub(super) fn finish_unit(
+        &self,
+        t: &mut Thread,
+        entry: u32,
+        s: &mut Session,
+        segment: &Segment<'static>,
+        cut_off: bool,
+    ) {
+        if !core::mem::replace(&mut s.running.active, false) || s.running.generation == 0 {
+            (s.bytes_in, s.bytes_out) = (0, 0);
+            return;
+        }
+        // The first thing: none of the below is the query's time.
+        let now = monotonic_ns();
+        let running = s.running;
+        let ours = t.slice.session == entry && t.slice.uid == s.uid && t.slice.unit == running.unit;
+        t.counts.known = 0;
+        if ours {
+            t.counters.read(&mut t.end);
+            t.slice = Slice::default();
+            delta(&t.start, &t.end, &mut t.counts);
+        }
+        if matches!(s.protocol(), Protocol::MySql) {
+            t.counts.set(CLIENT_WAIT_NS, running.client_wait_ns);
+        }
+        if let Some(slot) = s.slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
+            slot.finish();
+        }
+        let (bytes_in, bytes_out) = (core::mem::take(&mut s.bytes_in), core::mem::take(&mut s.bytes_out));
+        let control = segment.control();
+        if control.capture() != running.generation {
+            return;
+        }
+        if control.is_collector_silent(now) {
+            control.give_up(running.generation);
+            return;
+        }
+        self.store_identity(s, segment, running.generation);
+        let Some(lane) = self.lane(t, segment, now) else { return };
+        let (uid, identity_hash) = (s.uid, s.identity_hash);
+        let Some(machine) = s.machine() else { return };
+        let dialect = machine.dialect();
+        let unit = machine.unit();
+        let mut flags = 0;
+        let mut set = |on: bool, flag: u32| flags |= if on { flag } else { 0 };
+        set(unit.outcome.failed, record::FLAG_FAILED);
+        set(unit.outcome.unknown, record::FLAG_OUTCOME_UNKNOWN);
+        set(running.moved, record::FLAG_MOVED);
+        set(cut_off, record::FLAG_CUT_OFF);
+        let (mut text_hash, mut text_len, mut text) = (0, 0, [].as_slice());
+        match unit.text {
+            UnitText::None => {}
+            UnitText::Inline { bytes, full_len } => (text, text_len) = (bytes, full_len),
+            UnitText::Stored(stored) => (text_hash, text_len) = (stored.hash, stored.full_len),
+            UnitText::Unknown => set(true, record::FLAG_TEXT_UNKNOWN),
+            UnitText::Compressed { bytes, zstd } => {
+                (text, text_len) = (bytes, bytes.len() as u32);
+                set(true, if zstd { record::FLAG_TEXT_ZSTD } else { record::FLAG_TEXT_ZLIB });
+            }
+        }
+        let fields = Fields {
+            kind: record::KIND_EXECUTION,
+            session_uid: uid,
+            start_ns: running.start_ns,
+            latency_ns: now.saturating_sub(running.start_ns),
+            first_byte_ns: match running.first_byte_ns {
+                0 => NO_FIRST_BYTE,
+                at => at.saturating_sub(running.start_ns),
+            },
+            identity_hash,
+            text_hash,
+            text_len,
+            rows_returned: unit.outcome.rows_returned,
+            rows_affected: unit.outcome.rows_affected,
+            bytes_in,
+            bytes_out,
+            weight: 1.0,
+            unit: running.unit,
+            tid: t.tid,
+            flags,
+            statements: unit.statements,
+            error_code: unit.outcome.error_code,
+            sqlstate: unit.outcome.sqlstate,
+            dialect,
+            command: unit.command,
+        };
+        write(&lane, &fields, &t.counts, unit.members, text);
+    }
+
+    /// This thread works on a unit that another thread has started or worked on before.
+    pub(super) fn join_unit(&self, t: &mut Thread, entry: u32, s: &mut Session, segment: &Segment<'static>) {
+        let running = s.running;
+        if !running.active || running.generation == 0 || running.slice_tid == t.tid {
+            return;
+        }
+        self.close_slice(t, segment);
+        self.prepare(t, segment, running.generation);
+        s.running.moved = true;
+        s.running.slice_tid = t.tid;
+        t.slice = Slice { session: entry, uid: s.uid, unit: running.unit, start_ns: monotonic_ns() };
+        t.counters.read(&mut t.start);
+    }
+
+    /// This thread goes on to something else while its slice of a unit is open: another thread ends that unit, or has
+    /// ended it. What this thread contributed becomes a slice record.
+    pub(super) fn close_slice(&self, t: &mut Thread, segment: &Segment<'static>) {
+        if t.slice.session == 0 {
+            return;
+        }
+        let slice = core::mem::take(&mut t.slice);
+        if segment.control().capture() != t.generation {
+            return;
+        }
+        t.counters.read(&mut t.end);
+        delta(&t.start, &t.end, &mut t.counts);
+        let now = monotonic_ns();
+        let Some(lane) = self.lane(t, segment, now) else { return };
+        let fields = Fields {
+            kind: record::KIND_SLICE,
+            session_uid: slice.uid,
+            start_ns: slice.start_ns,
+            latency_ns: now.saturating_sub(slice.start_ns),
+            first_byte_ns: NO_FIRST_BYTE,
+            weight: 1.0,
+            unit: slice.unit,
+            tid: t.tid,
+            flags: record::FLAG_MOVED,
+            ..Fields::default()
+        };
+        write(&lane, &fields, &t.counts, &[], &[]);
+    }
+
+    /// Makes this thread's counters what the present capture wants.
+    #[inline]
+    pub(crate) fn prepare(&self, t: &mut Thread, segment: &Segment<'static>, capture: u64) {
+        if t.generation == capture {
+            return;
+        }
+        let wanted = segment.control().wanted();
+        t.counters.prepare(&wanted, capture as u32);
+        t.generation = capture;
+        if let Some(lane) = self.lane(t, segment, monotonic_ns()) {
+            lane.note_counters(t.counters.unavailable(), t.counters.user_mode_only());
+        }
+    }
+
+    /// This thread's lane; taken now if it has none. `None`: all lanes are taken by living threads; counted as a drop.
+    #[inline]
+    pub(crate) fn lane(&self, t: &mut Thread, segment: &Segment<'static>, now: u64) -> Option<Lane<'static>> {
+        if let Some(n) = t.lane.checked_sub(1) {
+            return segment.lane(n as usize);
+        }
+        let lanes = segment.shape().lanes;
+        let places = || (0..lanes).map(|n| (t.tid as usize).wrapping_add(n) % lanes);
+        for n in places() {
+            let Some(lane) = segment.lane(n) else { continue };
+            if lane.owner().is_none() && lane.take(None, t.pid, t.tid, now) {
+                t.lane = n as u32 + 1;
+                return Some(lane);
+            }
+        }
+        for n in places() {
+            let Some(lane) = segment.lane(n) else { continue };
+            let Some((pid, tid)) = lane.owner() else { continue };
+            if !process::thread_exists(pid, tid) && lane.take(Some((pid, tid)), t.pid, t.tid, now) {
+                t.lane = n as u32 + 1;
+                return Some(lane);
+            }
+        }
+        segment.count(header::DROPS_NO_LANE, 1);
+        None
+    }
+
+    /// Gives this thread's lane back.
+    pub(super) fn release_lane(&self, t: &mut Thread, segment: &Segment<'static>) {
+        if let Some(n) = core::mem::take(&mut t.lane).checked_sub(1)
+            && let Some(lane) = segment.lane(n as usize)
+            && lane.owner() == Some((t.pid, t.tid))
+        {
+            lane.release();
+        }
+        // A new lane has to be told about the counters again.
+        t.generation = 0;
+    }
+
+    /// Stores who the session is, once in each capture and whenever it changes, so that the collector finds it.
+    pub(super) fn store_identity(&self, s: &mut Session, segment: &Segment<'static>, generation: u64) {
+        if s.identity_hash != 0 && s.identity_generation == generation {
+            return;
+        }
+        let client = s.client;
+        let slot = s.slot;
+        let Some(machine) = s.machine() else { return };
+        let who = machine.identity();
+        let client =
+            if who.proxied_client.is_empty() { client.as_slice() } else { who.proxied_client.as_slice() };
+        let encoded = identity::encode(
+            who.user.as_slice(),
+            who.database.as_slice(),
+            who.application.as_slice(),
+            client,
+        );
+        let hash = content_hash(encoded.as_slice());
+        let (dialect, connection) = (machine.dialect(), who.connection_id);
+        segment.texts().put(hash, TextKind::Identity, encoded.as_slice());
+        if let Some(slot) = slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
+            slot.identify(dialect, connection, hash);
+        }
+        s.identity_hash = hash;
+        s.identity_generation = generation;
+    }
+
+    /// Gives the session a slot that shows what it runs.
+    pub(super) fn take_slot(&self, t: &Thread, s: &mut Session, segment: &Segment<'static>) {
+        if s.slot != 0 {
+            return;
+        }
+        s.slot = take_slot(t.pid, s.uid, segment);
+    }
+
+    /// A process that served no session ends: if it was a parallel worker its whole cost belongs to its leader.
+    pub fn worker_exits(&self, t: &mut Thread, title: &[u8]) {
+        let Some(segment) = self.process().segment() else { return };
+        let Some(leader) = worker::leader_of(title) else { return };
+        let capture = segment.control().capture();
+        if capture == 0 {
+            return;
+        }
+        let Some(lane) = self.lane(t, &segment, monotonic_ns()) else { return };
+        let mut counts = Counts::new();
+        worker::cost_since_fork(&mut counts, &segment.control().wanted());
+        let fields = Fields {
+            kind: record::KIND_WORKER,
+            session_uid: leader as u64,
+            start_ns: monotonic_ns(),
+            first_byte_ns: NO_FIRST_BYTE,
+            weight: 1.0,
+            tid: t.tid,
+            flags: record::FLAG_MOVED,
+            dialect: Dialect::Postgres,
+            ..Fields::default()
+        };
+        write(&lane, &fields, &counts, &[], &[]);
+        self.release_lane(t, &segment);
+    }
+}
+
+/// Takes a free session slot; its number + 1, or 0 when all are held by living processes.
+pub(crate) fn take_slot(pid: u32, uid: u64, segment: &Segment<'static>) -> u32 {
+    let slots = segment.shape().sessions;
+    let now = monotonic_ns();
+    let places = || (0..slots).map(|n| (uid as usize).wrapping_add(n) % slots);
+    for n in places() {
+        let Some(slot) = segment.session(n) else { continue };
+        if slot.owner_pid() == 0 && slot.take(0, pid, uid, now) {
+            return n as u32 + 1;
+        }
+    }
+    for n in places() {
+        let Some(slot) = segment.session(n) else { continue };
+        let owner = slot.owner_pid();
+        if !process::process_exists(owner) && slot.take(owner, pid, uid, now) {
+            return n as u32 + 1;
+        }
+    }
+    segment.count(header::NO_SLOT, 1);
+    0
+}
