@@ -1,0 +1,266 @@
+//! Reads and writes: recv(2), recvfrom(2), recvmsg(2), read(2), readv(2), send(2), sendto(2), sendmsg(2), write(2),
+//! writev(2), and the checked twins that _FORTIFY_SOURCE calls.
+//!
+//! # Safety
+//!
+//! `unsafe` is used to call the originals with the caller's own arguments, and to look at the caller's buffer as far as
+//! the kernel has just filled it or taken from it.
+#![allow(unsafe_code)]
+#![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
+
+use crate::ENGINE;
+use crate::real::{Original, real, system_call};
+use crate::thread::with;
+use core::ffi::{c_int, c_void};
+use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use perquery_agent::session::Ticket;
+
+pub static RECV: Original = Original::libc(c"recv");
+pub static RECVFROM: Original = Original::libc(c"recvfrom");
+pub static RECVMSG: Original = Original::libc(c"recvmsg");
+pub static READ: Original = Original::libc(c"read");
+pub static READV: Original = Original::libc(c"readv");
+pub static RECV_CHK: Original = Original::libc(c"__recv_chk");
+pub static READ_CHK: Original = Original::libc(c"__read_chk");
+pub static SEND: Original = Original::libc(c"send");
+pub static SENDTO: Original = Original::libc(c"sendto");
+pub static SENDMSG: Original = Original::libc(c"sendmsg");
+pub static WRITE: Original = Original::libc(c"write");
+pub static WRITEV: Original = Original::libc(c"writev");
+
+#[inline(never)]
+fn before_read(fd: c_int, requested: usize) -> Ticket {
+    with(|engine, t| engine.read_begin(t, fd, requested)).unwrap_or(Ticket::NONE)
+}
+
+#[inline(never)]
+fn before_write(fd: c_int) -> Ticket {
+    with(|engine, t| engine.write_begin(t, fd)).unwrap_or(Ticket::NONE)
+}
+
+/// The buffer's first `n` bytes, which the kernel has just filled or taken.
+unsafe fn bytes<'a>(buffer: *const c_void, n: ssize_t) -> &'a [u8] {
+    if n <= 0 || buffer.is_null() {
+        return &[];
+    }
+    // SAFETY: the kernel accessed `n` bytes at `buffer`, so they are mapped; nobody else writes there during the call.
+    unsafe { core::slice::from_raw_parts(buffer.cast(), n as usize) }
+}
+
+#[inline(never)]
+unsafe fn after_read(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
+    if ticket.is_some() && n > 0 {
+        // SAFETY: `n` is the answer of the read into `buffer`.
+        let bytes = unsafe { bytes(buffer, n) };
+        with(|engine, t| engine.read_end(t, ticket, bytes));
+    }
+}
+
+#[inline(never)]
+unsafe fn after_write(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
+    if ticket.is_some() && n > 0 {
+        // SAFETY: `n` is the answer of the write from `buffer`.
+        let bytes = unsafe { bytes(buffer, n) };
+        with(|engine, t| engine.write_end(t, ticket, bytes));
+    }
+}
+
+/// Runs `each` for every part of a vector that the first `n` bytes fell into.
+unsafe fn parts(
+    vector: *const iovec,
+    count: usize,
+    n: ssize_t,
+    mut each: impl FnMut(*const c_void, ssize_t),
+) {
+    let mut left = n;
+    for at in 0..count {
+        if left <= 0 {
+            return;
+        }
+        // SAFETY: the kernel has read the vector's `count` parts.
+        let part = unsafe { &*vector.add(at) };
+        let here = left.min(part.iov_len as ssize_t);
+        each(part.iov_base, here);
+        left -= here;
+    }
+}
+
+unsafe fn length(vector: *const iovec, count: usize) -> usize {
+    // SAFETY: the caller of readv or recvmsg gave `count` parts.
+    (0..count).map(|at| unsafe { (*vector.add(at)).iov_len }).fold(0, usize::saturating_add)
+}
+
+macro_rules! reads {
+    ($(#[$doc:meta])* $name:ident $original:ident ($fd:ident $(, $arg:ident: $type:ty)*) buffer $buffer:ident, $requested:expr,
+     peeks $peeks:expr, $number:ident [$($raw:expr),*]) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
+            let ticket =
+                if ENGINE.watches($fd) && !$peeks { before_read($fd, $requested) } else { Ticket::NONE };
+            let n = match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
+                // SAFETY: the caller's own arguments.
+                Some(real) => unsafe { real($fd $(, $arg)*) },
+                // SAFETY: the same arguments for the system call behind it.
+                None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
+            };
+            // SAFETY: `n` is the answer of the call above.
+            unsafe { after_read(ticket, $buffer, n) };
+            n
+        }
+    };
+}
+
+reads! {
+    /// recv(2).
+    recv RECV (fd, buffer: *mut c_void, len: size_t, flags: c_int) buffer buffer, len,
+    peeks (flags & libc::MSG_PEEK != 0), SYS_recvfrom [buffer, len, flags, 0, 0]
+}
+reads! {
+    /// recvfrom(2).
+    recvfrom RECVFROM (fd, buffer: *mut c_void, len: size_t, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t)
+    buffer buffer, len, peeks (flags & libc::MSG_PEEK != 0), SYS_recvfrom [buffer, len, flags, from, from_len]
+}
+reads! {
+    /// recv(2) as called with _FORTIFY_SOURCE.
+    __recv_chk RECV_CHK (fd, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int) buffer buffer, len,
+    peeks (flags & libc::MSG_PEEK != 0), SYS_recvfrom [buffer, len.min(room), flags, 0, 0]
+}
+reads! {
+    /// read(2).
+    read READ (fd, buffer: *mut c_void, len: size_t) buffer buffer, len, peeks false, SYS_read [buffer, len, 0, 0, 0]
+}
+reads! {
+    /// read(2) as called with _FORTIFY_SOURCE.
+    __read_chk READ_CHK (fd, buffer: *mut c_void, len: size_t, room: size_t) buffer buffer, len, peeks false,
+    SYS_read [buffer, len.min(room), 0, 0, 0]
+}
+
+macro_rules! writes {
+    ($(#[$doc:meta])* $name:ident $original:ident ($fd:ident $(, $arg:ident: $type:ty)*) buffer $buffer:ident,
+     $number:ident [$($raw:expr),*]) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
+            let ticket = if ENGINE.watches($fd) { before_write($fd) } else { Ticket::NONE };
+            let n = match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
+                // SAFETY: the caller's own arguments.
+                Some(real) => unsafe { real($fd $(, $arg)*) },
+                // SAFETY: the same arguments for the system call behind it.
+                None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
+            };
+            // SAFETY: `n` is the answer of the call above.
+            unsafe { after_write(ticket, $buffer, n) };
+            n
+        }
+    };
+}
+
+writes! {
+    /// send(2).
+    send SEND (fd, buffer: *const c_void, len: size_t, flags: c_int) buffer buffer,
+    SYS_sendto [buffer, len, flags, 0, 0]
+}
+writes! {
+    /// sendto(2).
+    sendto SENDTO (fd, buffer: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t)
+    buffer buffer, SYS_sendto [buffer, len, flags, to, to_len]
+}
+writes! {
+    /// write(2).
+    write WRITE (fd, buffer: *const c_void, len: size_t) buffer buffer, SYS_write [buffer, len, 0, 0, 0]
+}
+
+/// readv(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
+    let ticket = if ENGINE.watches(fd) && count > 0 && !vector.is_null() {
+        // SAFETY: the caller gave `count` parts.
+        before_read(fd, unsafe { length(vector, count as usize) })
+    } else {
+        Ticket::NONE
+    };
+    let n = match real!(READV, fn(c_int, *const iovec, c_int) -> ssize_t) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(fd, vector, count) },
+        // SAFETY: as above.
+        None => unsafe {
+            system_call(libc::SYS_readv, [fd as usize, vector as usize, count as usize, 0, 0, 0])
+        },
+    };
+    if ticket.is_some() && n > 0 {
+        // SAFETY: the kernel has filled `n` bytes of the vector.
+        unsafe { parts(vector, count as usize, n, |buffer, n| after_read(ticket, buffer, n)) };
+    }
+    n
+}
+
+/// writev(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
+    let ticket = if ENGINE.watches(fd) { before_write(fd) } else { Ticket::NONE };
+    let n = match real!(WRITEV, fn(c_int, *const iovec, c_int) -> ssize_t) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(fd, vector, count) },
+        // SAFETY: as above.
+        None => unsafe {
+            system_call(libc::SYS_writev, [fd as usize, vector as usize, count as usize, 0, 0, 0])
+        },
+    };
+    if ticket.is_some() && n > 0 {
+        // SAFETY: the kernel has taken `n` bytes of the vector.
+        unsafe { parts(vector, count as usize, n, |buffer, n| after_write(ticket, buffer, n)) };
+    }
+    n
+}
+
+/// recvmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    let ticket = if ENGINE.watches(fd) && flags & libc::MSG_PEEK == 0 && !message.is_null() {
+        // SAFETY: the caller gave a message header with its vector.
+        before_read(fd, unsafe { length((*message).msg_iov, (*message).msg_iovlen as usize) })
+    } else {
+        Ticket::NONE
+    };
+    let n = match real!(RECVMSG, fn(c_int, *mut msghdr, c_int) -> ssize_t) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(fd, message, flags) },
+        // SAFETY: as above.
+        None => unsafe {
+            system_call(libc::SYS_recvmsg, [fd as usize, message as usize, flags as usize, 0, 0, 0])
+        },
+    };
+    if ticket.is_some() && n > 0 {
+        // SAFETY: the kernel has filled `n` bytes of the message's vector.
+        unsafe {
+            parts((*message).msg_iov, (*message).msg_iovlen as usize, n, |buffer, n| {
+                after_read(ticket, buffer, n)
+            });
+        }
+    }
+    n
+}
+
+/// sendmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    let ticket = if ENGINE.watches(fd) { before_write(fd) } else { Ticket::NONE };
+    let n = match real!(SENDMSG, fn(c_int, *const msghdr, c_int) -> ssize_t) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(fd, message, flags) },
+        // SAFETY: as above.
+        None => unsafe {
+            system_call(libc::SYS_sendmsg, [fd as usize, message as usize, flags as usize, 0, 0, 0])
+        },
+    };
+    if ticket.is_some() && n > 0 {
+        // SAFETY: the kernel has taken `n` bytes of the message's vector.
+        unsafe {
+            parts((*message).msg_iov, (*message).msg_iovlen as usize, n, |buffer, n| {
+                after_write(ticket, buffer, n)
+            });
+        }
+    }
+    n
+}

@@ -1,0 +1,164 @@
+//! Waiting for sockets: poll(2), ppoll(2), epoll_wait(2), epoll_ctl(2).
+//!
+//! A server that polls a session's own socket in the middle of a query waits for its client, not for itself; a thread
+//! pool's worker that goes to epoll_wait has left whatever it was working on.
+//!
+//! # Safety
+//!
+//! `unsafe` is used to call the originals with the caller's own arguments, and to look at the caller's list of
+//! descriptors before poll.
+#![allow(unsafe_code)]
+#![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
+
+use crate::ENGINE;
+use crate::real::{Original, real, system_call};
+use crate::thread::with;
+use core::ffi::{c_int, c_void};
+use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
+
+pub static POLL: Original = Original::libc(c"poll");
+pub static PPOLL: Original = Original::libc(c"ppoll");
+pub static POLL_CHK: Original = Original::libc(c"__poll_chk");
+pub static EPOLL_WAIT: Original = Original::libc(c"epoll_wait");
+pub static EPOLL_CTL: Original = Original::libc(c"epoll_ctl");
+
+/// The session's descriptor and the time, if this thread is about to wait for the client of its own query: servers poll
+/// one socket then.
+#[inline]
+unsafe fn client_wait(list: *const pollfd, n: nfds_t) -> Option<(c_int, u64)> {
+    if n != 1 || list.is_null() || !ENGINE.process().is_awake() {
+        return None;
+    }
+    // SAFETY: the caller gave a list of one.
+    let fd = unsafe { (*list).fd };
+    if !ENGINE.watches(fd) {
+        return None;
+    }
+    with(|engine, t| engine.client_wait_begin(t, fd)).flatten().map(|since_ns| (fd, since_ns))
+}
+
+#[inline]
+fn client_waited(wait: Option<(c_int, u64)>) {
+    if let Some((fd, since_ns)) = wait {
+        with(|engine, t| engine.client_wait_end(t, fd, since_ns));
+    }
+}
+
+/// poll(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn poll(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
+    // SAFETY: the caller's list.
+    let wait = unsafe { client_wait(list, n) };
+    let answer = match real!(POLL, fn(*mut pollfd, nfds_t, c_int) -> c_int) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(list, n, timeout_ms) },
+        // SAFETY: as above.
+        None => unsafe { raw_poll(list, n, timeout_ms) },
+    };
+    client_waited(wait);
+    answer
+}
+
+/// poll(2) as called with _FORTIFY_SOURCE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __poll_chk(
+    list: *mut pollfd,
+    n: nfds_t,
+    timeout_ms: c_int,
+    room: size_t,
+) -> c_int {
+    // SAFETY: the caller's list.
+    let wait = unsafe { client_wait(list, n) };
+    let answer = match real!(POLL_CHK, fn(*mut pollfd, nfds_t, c_int, size_t) -> c_int) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(list, n, timeout_ms, room) },
+        // SAFETY: as above.
+        None => unsafe { raw_poll(list, n, timeout_ms) },
+    };
+    client_waited(wait);
+    answer
+}
+
+/// poll(2) as ppoll(2), which every architecture has.
+#[cold]
+unsafe fn raw_poll(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
+    let limit = timespec {
+        tv_sec: (timeout_ms / 1000).into(),
+        tv_nsec: (timeout_ms % 1000) as libc::c_long * 1_000_000,
+    };
+    let limit_at = if timeout_ms < 0 { 0 } else { (&raw const limit) as usize };
+    // SAFETY: the caller's list; `limit` lives across the call.
+    unsafe { system_call(libc::SYS_ppoll, [list as usize, n as usize, limit_at, 0, 0, 0]) as c_int }
+}
+
+/// ppoll(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn ppoll(
+    list: *mut pollfd,
+    n: nfds_t,
+    limit: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
+    // SAFETY: the caller's list.
+    let wait = unsafe { client_wait(list, n) };
+    let answer = match real!(PPOLL, fn(*mut pollfd, nfds_t, *const timespec, *const sigset_t) -> c_int) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(list, n, limit, mask) },
+        None => {
+            // The system call writes the time left; libc's function does not.
+            // SAFETY: null, or the caller's limit.
+            let mut left = unsafe { limit.as_ref() }.copied();
+            let limit_at = left.as_mut().map_or(0, |left| core::ptr::from_mut(left) as usize);
+            let args = [list as usize, n as usize, limit_at, mask as usize, 8, 0];
+            // SAFETY: the caller's own list and mask; `left` lives across the call.
+            unsafe { system_call(libc::SYS_ppoll, args) as c_int }
+        }
+    };
+    client_waited(wait);
+    answer
+}
+
+/// epoll_wait(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn epoll_wait(
+    poller: c_int,
+    events: *mut epoll_event,
+    room: c_int,
+    timeout_ms: c_int,
+) -> c_int {
+    if ENGINE.process().is_awake() {
+        with(|engine, t| engine.waiting(t));
+    }
+    match real!(EPOLL_WAIT, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(poller, events, room, timeout_ms) },
+        None => {
+            let args = [poller as usize, events as usize, room as usize, timeout_ms as isize as usize, 0, 8];
+            // SAFETY: as above; epoll_pwait without a mask is epoll_wait.
+            unsafe { system_call(libc::SYS_epoll_pwait, args) as c_int }
+        }
+    }
+}
+
+/// epoll_ctl(2). What we do comes before the real call: once the descriptor is armed another thread may serve it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn epoll_ctl(
+    poller: c_int,
+    what: c_int,
+    fd: c_int,
+    event: *mut epoll_event,
+) -> c_int {
+    if what != libc::EPOLL_CTL_DEL && ENGINE.watches(fd) {
+        with(|engine, t| engine.parked(t, fd));
+    }
+    match real!(EPOLL_CTL, fn(c_int, c_int, c_int, *mut epoll_event) -> c_int) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(poller, what, fd, event) },
+        None => {
+            let event: *mut c_void = event.cast();
+            let args = [poller as usize, what as usize, fd as usize, event as usize, 0, 0];
+            // SAFETY: as above.
+            unsafe { system_call(libc::SYS_epoll_ctl, args) as c_int }
+        }
+    }
+}

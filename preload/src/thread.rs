@@ -1,0 +1,76 @@
+//! The way into the agent for a thread of the server.
+//!
+//! # Safety
+//!
+//! `unsafe` is used to reach the thread's own state, which no other thread can, and which a signal handler on this
+//! thread finds marked as entered; and for the key whose destructor tells that a thread ends.
+#![allow(unsafe_code)]
+
+use crate::ENGINE;
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicU32, Ordering};
+use perquery_agent::session::{Engine, Thread};
+
+struct Slot(UnsafeCell<Thread>);
+
+thread_local! {
+    // Constant initial value and no destructor: the storage is part of the thread from its first to its last
+    // instruction, and reaching it never allocates.
+    static THREAD: Slot = const { Slot(UnsafeCell::new(Thread::new())) };
+}
+
+/// Runs `work` inside the agent; `None`: this call interrupted the agent on the same thread and has to pass.
+#[inline]
+pub fn with<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R> {
+    let marker = 0u8;
+    let frame = (&raw const marker) as usize;
+    let state = THREAD.try_with(|slot| slot.0.get()).ok()?;
+    // SAFETY: the pointer is to this thread's own storage. A signal handler that comes in the middle of `work` makes a
+    // second reference, which it gives up at once, because `enter` answers false.
+    let thread = unsafe { &mut *state };
+    if !thread.enter(frame) {
+        return None;
+    }
+    let result = ENGINE.arrive(thread).then(|| {
+        if thread.wants_exit_registration() {
+            register_exit();
+        }
+        work(&ENGINE, thread)
+    });
+    thread.leave();
+    result
+}
+
+/// Key + 1 of the thread-specific value whose destructor is our "this thread ends"; 0: none.
+static KEY: AtomicU32 = AtomicU32::new(0);
+
+/// glibc keeps the first 32 keys in the thread itself; setting a later one allocates.
+const KEYS_WITHOUT_ALLOCATION: u32 = 32;
+
+/// Makes the key. From the constructor only.
+pub fn make_exit_key() {
+    let mut key = 0;
+    // SAFETY: `key` is writable; the destructor is a function of this library, which is never unloaded.
+    if unsafe { libc::pthread_key_create(&raw mut key, Some(thread_exits)) } != 0 {
+        return;
+    }
+    if key < KEYS_WITHOUT_ALLOCATION {
+        KEY.store(key + 1, Ordering::Relaxed);
+    } else {
+        // SAFETY: the key was made above and is not used.
+        unsafe { libc::pthread_key_delete(key) };
+    }
+}
+
+fn register_exit() {
+    if let Some(key) = KEY.load(Ordering::Relaxed).checked_sub(1) {
+        // SAFETY: the key exists; any non-null value makes its destructor run.
+        unsafe { libc::pthread_setspecific(key, core::ptr::without_provenance(1)) };
+    }
+}
+
+extern "C" fn thread_exits(_: *mut c_void) {
+    // A hook may still run after this, in a later destructor: it registers again, and this runs once more.
+    with(|engine, thread| engine.thread_exits(thread));
+}
