@@ -2,7 +2,7 @@
 
 use super::message::Header;
 use super::units::Asked;
-use super::{Phase, Postgres};
+use super::{PENDING_QUIT, PENDING_START, PENDING_STREAMING, Phase, Postgres};
 use crate::protocol::{Event, LostReason, Step};
 
 /// Which way the COPY in progress goes.
@@ -24,15 +24,15 @@ impl Postgres {
     pub(super) fn step_from_server(&mut self, input: &mut &[u8]) -> Step {
         loop {
             if !self.server.inside {
+                if self.units.responded && self.units.running {
+                    self.units.outcome.rows_returned += self.server.skip_rows(input);
+                }
                 match self.server.take_header(input) {
                     Header::More => return Step::NeedMore,
                     Header::Malformed => return self.lose(LostReason::Malformed),
                     Header::Complete => {}
                 }
-                // Most of what a server sends is rows.
-                if self.server.tag() == b'D' && self.units.responded && self.units.running {
-                    self.units.outcome.rows_returned += 1;
-                } else if let Some(step) = self.begin_answer() {
+                if let Some(step) = self.begin_answer() {
                     return step;
                 }
             }
@@ -49,13 +49,8 @@ impl Postgres {
                 }
             }
             self.server.inside = false;
-            match self.server.tag() {
-                b'D' => {}
-                tag => {
-                    if let Some(event) = self.complete_answer(tag) {
-                        return Step::Event(event);
-                    }
-                }
+            if let Some(event) = self.complete_answer(self.server.tag()) {
+                return Step::Event(event);
             }
         }
     }
@@ -128,7 +123,10 @@ impl Postgres {
         let server = &mut self.server;
         match (server.tag(), server.stage) {
             (b'C', _) => {
-                server.take_string(&mut self.answer, input);
+                // With the terminating zero.
+                let part = server.available(input);
+                self.answer.push(part);
+                server.advance(part.len(), input);
             }
             // The process id is followed by the key that cancels its queries: not to be kept.
             (b'K', 0..4) => {
@@ -227,11 +225,11 @@ impl Postgres {
     fn complete_ready(&mut self) -> Option<Event> {
         if !self.logged_in {
             self.logged_in = true;
-            if self.startup.replication {
-                self.pending_streaming = true;
-            } else {
-                self.pending_start = self.units.len() > 0;
-            }
+            self.pending = match self.units.len() {
+                _ if self.startup.replication => PENDING_STREAMING,
+                0 => 0,
+                _ => PENDING_START,
+            };
             return Some(Event::LoggedIn);
         }
         if !self.units.running || !self.units.ready() {
@@ -242,8 +240,11 @@ impl Postgres {
             self.building = false;
         }
         self.finish_unit();
-        self.pending_start = self.units.len() > 1;
-        self.pending_quit = self.quitting && !self.pending_start;
+        self.pending = match self.units.len() {
+            2.. => PENDING_START,
+            _ if self.quitting => PENDING_QUIT,
+            _ => 0,
+        };
         Some(Event::Finished)
     }
 
@@ -258,18 +259,22 @@ impl Postgres {
         let copy = core::mem::replace(&mut self.copy, Copy::None);
         self.copying_in = false;
         self.units.completed = self.units.completed.saturating_add(1);
-        let mut words = self.answer.as_slice().split(|&byte| byte == b' ');
-        let command = words.next().unwrap_or(&[]);
-        let count = words.next_back().map_or(0, number);
+        let tag = self.answer.as_slice();
         let outcome = &mut self.units.outcome;
-        let sum = match (command, copy) {
-            (b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE", _) | (b"COPY", Copy::In) => {
-                &mut outcome.rows_affected
-            }
-            (b"COPY", Copy::Out) => &mut outcome.rows_returned,
+        let sum = match tag {
+            [b'I', b'N', b'S', b'E', b'R', b'T', b' ', ..]
+            | [b'U', b'P', b'D', b'A', b'T', b'E', b' ', ..]
+            | [b'D', b'E', b'L', b'E', b'T', b'E', b' ', ..]
+            | [b'M', b'E', b'R', b'G', b'E', b' ', ..] => &mut outcome.rows_affected,
+            [b'C', b'O', b'P', b'Y', b' ', ..] => match copy {
+                Copy::In => &mut outcome.rows_affected,
+                Copy::Out => &mut outcome.rows_returned,
+                Copy::None => return,
+            },
             _ => return,
         };
-        *sum = sum.saturating_add(count);
+        let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
+        *sum = sum.saturating_add(tag.rsplit(|&byte| byte == b' ').next().map_or(0, number));
     }
 
     fn complete_parameter(&mut self) -> Option<Event> {

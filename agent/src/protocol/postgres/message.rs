@@ -19,8 +19,10 @@ pub(super) enum Header {
 /// The message that one direction of a connection is in.
 #[derive(Clone, Copy)]
 pub(super) struct Message {
+    /// The header's bytes where they came in pieces.
     header: [u8; 5],
     have: u8,
+    tag: u8,
     /// The header is complete, the message not yet done with.
     pub inside: bool,
     /// Which field of the payload comes next; what the numbers mean is the reader's business.
@@ -31,38 +33,65 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) const fn new() -> Self {
-        Message { header: [0; 5], have: 0, inside: false, stage: 0, left: 0 }
+        Message { header: [0; 5], have: 0, tag: 0, inside: false, stage: 0, left: 0 }
     }
 
     pub(super) fn tag(&self) -> u8 {
-        self.header[0]
+        self.tag
     }
 
     /// Takes the header's bytes from `input`.
     pub(super) fn take_header(&mut self, input: &mut &[u8]) -> Header {
-        if self.have == 0
-            && let Some((header, rest)) = input.split_first_chunk::<5>()
-        {
-            self.header = *header;
-            *input = rest;
-        } else {
-            for to in self.header.iter_mut().skip(self.have as usize) {
-                let Some((byte, rest)) = input.split_first() else { return Header::More };
-                *to = *byte;
+        let [tag, length @ ..] = match input.split_first_chunk::<5>() {
+            Some((header, rest)) if self.have == 0 => {
                 *input = rest;
-                self.have += 1;
+                *header
             }
-            self.have = 0;
-        }
-        let [_, length @ ..] = self.header;
+            _ => {
+                for to in self.header.iter_mut().skip(self.have as usize) {
+                    let Some((byte, rest)) = input.split_first() else { return Header::More };
+                    *to = *byte;
+                    *input = rest;
+                    self.have += 1;
+                }
+                self.have = 0;
+                self.header
+            }
+        };
         let length = u32::from_be_bytes(length);
         if !(4..=LENGTH_MAX).contains(&length) {
             return Header::Malformed;
         }
+        self.tag = tag;
         self.left = length - 4;
         self.stage = 0;
         self.inside = true;
         Header::Complete
+    }
+
+    /// Skips the messages of a result that say nothing, as far as `input` holds them whole, and counts the rows among
+    /// them. Most of what a server sends is rows: this is the short way past them. What it leaves is for
+    /// [`take_header`](Self::take_header).
+    pub(super) fn skip_rows(&self, input: &mut &[u8]) -> u64 {
+        let mut rows = 0;
+        if self.have > 0 {
+            return rows;
+        }
+        while let Some(([tag, length @ ..], payload)) = input.split_first_chunk::<5>() {
+            let row = match tag {
+                b'D' => 1,
+                b'T' | b'1' | b'2' | b'3' | b'n' | b't' | b's' | b'd' => 0,
+                _ => break,
+            };
+            let length = u32::from_be_bytes(*length);
+            if !(4..=LENGTH_MAX).contains(&length) {
+                break;
+            }
+            let Some(rest) = payload.get(length as usize - 4..) else { break };
+            *input = rest;
+            rows += row;
+        }
+        rows
     }
 
     /// What `input` holds of the payload.
@@ -92,7 +121,11 @@ impl Message {
     pub(super) fn take_string<const N: usize>(&mut self, to: &mut Bytes<N>, input: &mut &[u8]) -> bool {
         let part = self.available(input);
         let end = find_zero(part);
-        to.push(end.and_then(|end| part.get(..end)).unwrap_or(part));
+        let string = end.and_then(|end| part.get(..end)).unwrap_or(part);
+        // Most names are empty.
+        if !string.is_empty() {
+            to.push(string);
+        }
         self.advance(end.map_or(part.len(), |end| end + 1), input);
         end.is_some() || self.left == 0
     }
@@ -108,6 +141,9 @@ impl Message {
 
 /// Where the first zero byte is. Eight bytes at a time: statements are long.
 pub(super) fn find_zero(bytes: &[u8]) -> Option<usize> {
+    if let Some(0) = bytes.first() {
+        return Some(0);
+    }
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let (chunks, rest) = bytes.as_chunks::<8>();

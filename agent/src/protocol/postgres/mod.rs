@@ -42,6 +42,10 @@ enum Phase {
     LostOpaque = 5,
 }
 
+const PENDING_START: u8 = 1;
+const PENDING_STREAMING: u8 = 2;
+const PENDING_QUIT: u8 = 3;
+
 /// A PostgreSQL session's machine.
 ///
 /// Starts at the connection's first byte; after [`Event::TlsStarts`] it goes on with the first decrypted byte. Memory of
@@ -58,10 +62,8 @@ pub struct Postgres {
     copying_in: bool,
     /// The client has said good-bye.
     quitting: bool,
-    /// Events that follow the one answered last, at the same byte.
-    pending_start: bool,
-    pending_streaming: bool,
-    pending_quit: bool,
+    /// The event that follows the one answered last, at the same byte: one of `PENDING_*`, or 0.
+    pending: u8,
     /// The message from the client has a text to be captured, for which a buffer is to be found.
     wants_buffer: bool,
     /// The text being captured is one that only reports need.
@@ -103,9 +105,7 @@ impl Postgres {
             building: false,
             copying_in: false,
             quitting: false,
-            pending_start: false,
-            pending_streaming: false,
-            pending_quit: false,
+            pending: 0,
             wants_buffer: false,
             capture_optional: false,
             fetching: false,
@@ -140,9 +140,7 @@ impl Postgres {
         self.building = false;
         self.copying_in = false;
         self.quitting = false;
-        self.pending_start = false;
-        self.pending_streaming = false;
-        self.pending_quit = false;
+        self.pending = 0;
         self.wants_buffer = false;
         self.capture_optional = false;
         self.fetching = false;
@@ -171,30 +169,27 @@ impl Postgres {
             LostReason::Opaque => Phase::LostOpaque,
             LostReason::Malformed | LostReason::Missed => Phase::LostMalformed,
         };
-        self.pending_start = false;
-        self.pending_streaming = false;
-        self.pending_quit = false;
+        self.pending = 0;
         Step::Lost(reason)
     }
 
     /// An event that belongs to bytes consumed before.
-    fn pending(&mut self) -> Option<Event> {
-        if self.pending_streaming {
-            self.pending_streaming = false;
-            self.phase = Phase::Over;
-            return Some(Event::Streaming);
+    #[cold]
+    fn pending_event(&mut self) -> Event {
+        match core::mem::take(&mut self.pending) {
+            PENDING_START => {
+                self.units.start();
+                Event::Started
+            }
+            PENDING_STREAMING => {
+                self.phase = Phase::Over;
+                Event::Streaming
+            }
+            _ => {
+                self.phase = Phase::Over;
+                Event::Quit
+            }
         }
-        if self.pending_start {
-            self.pending_start = false;
-            self.units.start();
-            return Some(Event::Started);
-        }
-        if self.pending_quit {
-            self.pending_quit = false;
-            self.phase = Phase::Over;
-            return Some(Event::Quit);
-        }
-        None
     }
 
     fn lost(&self) -> Option<LostReason> {
@@ -214,8 +209,8 @@ impl Default for Postgres {
 
 impl Machine for Postgres {
     fn step(&mut self, direction: Direction, input: &mut &[u8]) -> Step {
-        if let Some(event) = self.pending() {
-            return Step::Event(event);
+        if self.pending != 0 {
+            return Step::Event(self.pending_event());
         }
         match (self.phase, direction) {
             (Phase::Typed, Direction::FromClient) => self.step_from_client(input),
@@ -253,7 +248,7 @@ impl Machine for Postgres {
         self.units.outcome.unknown |= !self.units.responded;
         self.finish_unit();
         self.units.drop_closed();
-        self.pending_start = self.units.len() > 1;
+        self.pending = if self.units.len() > 1 { PENDING_START } else { 0 };
         Step::Event(Event::Finished)
     }
 

@@ -43,6 +43,10 @@ impl Source {
     pub(super) const NONE: Source = Source { hash: 0, full_len: 0, place: Place::None };
     pub(super) const UNKNOWN: Source = Source { hash: 0, full_len: 0, place: Place::Unknown };
 
+    pub(super) fn new(place: Place, text: TextRef) -> Self {
+        Source { hash: text.hash, full_len: text.full_len, place }
+    }
+
     pub(super) fn stored(text: TextRef) -> Self {
         Source { hash: text.hash, full_len: text.full_len, place: Place::Stored }
     }

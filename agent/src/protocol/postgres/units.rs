@@ -4,23 +4,26 @@
 //! queue up here. The one in front runs, or ran last: it stays until the next one starts.
 
 use super::texts::{Place, Source, Texts};
-use crate::protocol::{Command, Member, Outcome, Unit, UnitText};
+use crate::protocol::{Command, Member, Outcome, TextRef, Unit, UnitText};
 use crate::segment::record::MEMBERS_MAX;
 
 /// Units followed at a time. When more are received ahead, they are added to the last one.
-pub(super) const UNITS_CAP: usize = 48;
+pub(super) const UNITS_CAP: usize = 64;
 
 /// One unit: what the client asked for between two Syncs, or in one simple Query.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
-    /// The text of the first statement; of the first Parse as long as there is no Execute.
-    source: Source,
+    /// The text of the first statement, of the first Parse as long as there is no Execute: a [`Source`] taken apart, so
+    /// that all of this fits into 24 bytes.
+    hash: u64,
+    full_len: u32,
     /// Executes, simple Queries and FunctionCalls.
     statements: u32,
     /// How many ReadyForQuery end it: more than one only if units were added to it.
-    ends: u32,
+    ends: u16,
     members_start: u8,
     members_len: u8,
+    place: Place,
     flags: u8,
 }
 
@@ -41,7 +44,25 @@ impl Asked {
     const BATCH: u8 = 64;
 
     const fn new() -> Self {
-        Asked { source: Source::NONE, statements: 0, ends: 1, members_start: 0, members_len: 0, flags: 0 }
+        Asked {
+            hash: 0,
+            full_len: 0,
+            statements: 0,
+            ends: 1,
+            members_start: 0,
+            members_len: 0,
+            place: Place::None,
+            flags: 0,
+        }
+    }
+
+    fn source(&self) -> Source {
+        Source::new(self.place, TextRef { hash: self.hash, full_len: self.full_len })
+    }
+
+    fn set_source(&mut self, source: Source) {
+        self.place = source.place();
+        TextRef { hash: self.hash, full_len: self.full_len } = source.text();
     }
 
     pub(super) fn has(&self, flag: u8) -> bool {
@@ -94,8 +115,7 @@ impl Units {
                 rows_affected: 0,
                 unknown: false,
             },
-            members: [Member { text: crate::protocol::TextRef { hash: 0, full_len: 0 }, executions: 0 };
-                MEMBERS_MAX],
+            members: [Member { text: TextRef { hash: 0, full_len: 0 }, executions: 0 }; MEMBERS_MAX],
         }
     }
 
@@ -230,28 +250,30 @@ impl Units {
 
     /// True if a unit's text is in the buffer `place`.
     pub(super) fn refers_to(&self, place: Place) -> bool {
-        (0..self.len()).any(|n| self.at(n).is_some_and(|unit| unit.source.place() == place))
+        (0..self.len()).any(|n| self.at(n).is_some_and(|unit| unit.place == place))
     }
 
     /// The text in `place` was announced.
-    pub(super) fn moved(&mut self, place: Place, text: crate::protocol::TextRef) {
+    pub(super) fn moved(&mut self, place: Place, text: TextRef) {
         for n in 0..self.len() {
-            if let Some(unit) = self.at_mut(n) {
-                unit.source.moved(place, text);
+            if let Some(unit) = self.at_mut(n)
+                && unit.place == place
+            {
+                unit.set_source(Source::stored(text));
             }
         }
     }
 
     /// The text of the last unit's first statement, if it has a statement.
     pub(super) fn first_source(&mut self) -> Option<Source> {
-        self.back_mut().filter(|unit| unit.statements > 0).map(|unit| unit.source)
+        self.back_mut().filter(|unit| unit.statements > 0).map(|unit| unit.source())
     }
 
     /// The last unit parses a statement.
     pub(super) fn add_parse(&mut self, source: Source) {
         if let Some(unit) = self.back_mut() {
             if unit.statements == 0 && !unit.has(Asked::PARSED) {
-                unit.source = source;
+                unit.set_source(source);
             }
             unit.set(Asked::PARSED, true);
         }
@@ -261,7 +283,7 @@ impl Units {
     pub(super) fn add_fetch(&mut self, source: Source) {
         if let Some(unit) = self.back_mut() {
             if unit.statements == 0 && !unit.has(Asked::FETCHED) {
-                unit.source = source;
+                unit.set_source(source);
             }
             unit.set(Asked::FETCHED, true);
         }
@@ -272,11 +294,11 @@ impl Units {
         let Some(unit) = self.back_mut() else { return };
         unit.statements = unit.statements.saturating_add(1);
         if unit.statements == 1 {
-            unit.source = source;
+            unit.set_source(source);
             unit.set(kind, true);
             return;
         }
-        let first = unit.source;
+        let first = unit.source();
         if !unit.has(Asked::BATCH) {
             unit.set(Asked::BATCH, true);
             self.add_member(first);
@@ -355,10 +377,10 @@ impl Units {
             _ if front.has(Asked::FUNCTION) => Command::FunctionCall,
             _ => Command::Execute,
         };
-        let text = match (command, front.source.place()) {
+        let text = match (command, front.place) {
             (Command::Batch, _) | (_, Place::None) => UnitText::None,
             (_, Place::Unknown) => UnitText::Unknown,
-            (_, Place::Stored) => UnitText::Stored(front.source.text()),
+            (_, Place::Stored) => UnitText::Stored(front.source().text()),
             (_, place @ (Place::First | Place::Second)) => {
                 let buffer = texts.buffer(place);
                 UnitText::Inline { bytes: buffer.as_slice(), full_len: buffer.full_len() }

@@ -131,7 +131,7 @@ fn units_beyond_the_queue_are_counted_in_the_last_one() {
         assert_eq!(*unit, format!("{kind}[stored select {n}] 1st 1out 0aff"));
     }
     assert!(
-        units[UNITS_CAP - 1].starts_with("Batch[] 31st 1x(select 47) 1x(select 48) "),
+        units[UNITS_CAP - 1].starts_with("Batch[] 31st 1x(select 63) 1x(select 64) "),
         "{}",
         units[UNITS_CAP - 1]
     );
