@@ -172,7 +172,7 @@ pub fn write_text(w: &mut impl Write, here: Surroundings, events: &[EventStatus]
     }
     writeln!(
         w,
-        "{:names$}  {:keys$}  {:4}  {:13}  the processor's own, by number in hex",
+        "{:names$}  {:keys$}  {:4}  {:13}  any, by its number in hex",
         "rNNN", "rNNN", "1", "perf hardware"
     )?;
     writeln!(
