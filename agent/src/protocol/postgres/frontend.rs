@@ -261,7 +261,10 @@ impl Postgres {
         }
         let lone = !self.building;
         let started = self.open_unit();
-        if lone && let Some(unit) = self.units.back_mut() {
+        if lone
+            && let Some(unit) = self.units.back_mut()
+            && unit.is_new()
+        {
             unit.set(Asked::LONE_SYNC, true);
         }
         self.close_unit();

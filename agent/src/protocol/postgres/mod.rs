@@ -1,8 +1,8 @@
 //! PostgreSQL's protocol, version 3 (servers 7.4 to 18).
 //!
-//! Two streams of messages, each cut anywhere: requests ([`frontend`]) are collected into units ([`units`]), answers
-//! ([`backend`]) describe the unit in front until ReadyForQuery ends it. What comes before the first message with a tag
-//! is in [`startup`]; which text an Execute means is in [`texts`].
+//! Two streams of messages, each cut anywhere: requests (`frontend`) are collected into units (`units`), and answers
+//! (`backend`) describe the unit in front until ReadyForQuery ends it. What comes before the first message with a tag
+//! is in `startup`; which text an Execute means is in `texts`.
 
 mod backend;
 mod frontend;

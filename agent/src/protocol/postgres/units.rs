@@ -43,17 +43,21 @@ impl Asked {
     /// It has more than one statement.
     const BATCH: u8 = 64;
 
-    const fn new() -> Self {
-        Asked {
-            hash: 0,
-            full_len: 0,
-            statements: 0,
-            ends: 1,
-            members_start: 0,
-            members_len: 0,
-            place: Place::None,
-            flags: 0,
-        }
+    /// All zeros: so is a new machine, whose memory then needs no touching.
+    const EMPTY: Asked = Asked {
+        hash: 0,
+        full_len: 0,
+        statements: 0,
+        ends: 0,
+        members_start: 0,
+        members_len: 0,
+        place: Place::None,
+        flags: 0,
+    };
+
+    /// True for a unit that was only just begun.
+    pub(super) fn is_new(&self) -> bool {
+        self.flags == 0 && self.ends == 1
     }
 
     fn source(&self) -> Source {
@@ -98,7 +102,7 @@ pub(super) struct Units {
 impl Units {
     pub(super) const fn new() -> Self {
         Units {
-            ring: [Asked::new(); UNITS_CAP],
+            ring: [Asked::EMPTY; UNITS_CAP],
             head: 0,
             len: 0,
             members_used: 0,
@@ -232,7 +236,7 @@ impl Units {
         }
         let place = self.place_of(self.len());
         if let Some(unit) = self.ring.get_mut(place) {
-            *unit = Asked::new();
+            *unit = Asked { ends: 1, ..Asked::EMPTY };
             self.len += 1;
         }
     }
