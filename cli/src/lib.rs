@@ -5,4 +5,5 @@ pub mod aggregate;
 pub mod digest;
 pub mod format;
 pub mod recording;
+pub mod report;
 pub mod warnings;

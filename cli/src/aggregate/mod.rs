@@ -4,7 +4,7 @@
 //! [`Limits::rows`] different keys is counted in one row, `(other)`, and reports say so.
 
 pub mod distribution;
-mod key;
+pub mod key;
 pub mod parts;
 pub mod row;
 pub mod table;
@@ -140,6 +140,16 @@ impl Aggregator {
         Totals { unmatched_slices: self.parts.unmatched(), ..self.totals }
     }
 
+    /// The bounds.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// True for the row of the keys that did not get one of their own.
+    pub fn is_overflow(&self, index: usize) -> bool {
+        self.overflow.is_some_and(|number| number as usize == index)
+    }
+
     /// What the rows are by.
     pub fn keys(&self) -> &[Key] {
         &self.keys
@@ -168,7 +178,6 @@ impl Aggregator {
         Some(match key {
             Key::Digest => key::Label::Digest(row.digest.as_ref()?),
             Key::Server => key::Label::Server(part as u16),
-            Key::Session => key::Label::Text(self.strings.string(part as u32)),
             _ => key::Label::Text(self.strings.string(part as u32)),
         })
     }
