@@ -121,6 +121,10 @@ pub const SWITCHES_VOLUNTARY: CounterId = 3;
 /// Context switches because the scheduler took the CPU away.
 pub const SWITCHES_INVOLUNTARY: CounterId = 4;
 
+/// How long the server waited for its client in the middle of the unit, ns (MariaDB and MySQL: poll of the session's own
+/// socket).
+pub const CLIENT_WAIT_NS: CounterId = 31;
+
 /// The counters read without perf, always available: mask of numbers 0–4.
 pub const CHEAP_MASK: u64 = 0b1_1111;
 
