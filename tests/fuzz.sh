@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every fuzz target for some seconds: tests/fuzz.sh [SECONDS] [TARGET…]. Coverage-guided with the stable compiler:
-# the instrumentation is LLVM's own pass, the engine is libFuzzer, built from source by its crate (hence g++).
+# the instrumentation is LLVM's own pass (instrument.sh), the engine libFuzzer, built by its crate (hence g++).
 set -euo pipefail
 cd "$(dirname "$0")/fuzz"
 
@@ -15,12 +15,7 @@ if ! command -v g++ >/dev/null; then
     exit 0
 fi
 
-flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
-flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
-flags+=" -Ccodegen-units=1 -Cdebug-assertions=on -Coverflow-checks=on"
-host=$(rustc -vV | sed -n 's/^host: //p')
-# With --target, build scripts and macros stay without the instrumentation.
-RUSTFLAGS="$flags" cargo build --release --quiet --target "$host" --target-dir "$target_dir"
+RUSTC_WRAPPER="$PWD/instrument.sh" RUSTFLAGS="--cfg fuzzing" cargo build --release --quiet --target-dir "$target_dir"
 
 status=0
 for target in "${targets[@]}"; do
@@ -29,7 +24,7 @@ for target in "${targets[@]}"; do
     samples=()
     [ ! -d "samples/$target" ] || samples=("samples/$target")
     echo "-- $target"
-    if ! "$target_dir/$host/release/fuzz_$target" -max_total_time="$seconds" -max_len=65536 -timeout=10 \
+    if ! "$target_dir/release/fuzz_$target" -max_total_time="$seconds" -max_len=65536 -timeout=10 \
         -rss_limit_mb=1024 -artifact_prefix="$target_dir/crash-$target-" -print_final_stats=1 \
         "$corpus" "${samples[@]}" >"$target_dir/$target.log" 2>&1; then
         tail -n 40 "$target_dir/$target.log"
