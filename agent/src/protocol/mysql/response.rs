@@ -1,0 +1,649 @@
+//! The server's direction: what a response says, read from packet headers and the few packets that carry more.
+
+use super::command::OnOk;
+use super::handshake::{Greeting, capability};
+use super::packet::{FULL, Fields, Framer};
+use super::{Command, Event, LostReason, Mysql, Phase};
+use crate::strings::Bytes;
+
+const OK: u8 = 0x00;
+const LOCAL_INFILE: u8 = 0xfb;
+const EOF: u8 = 0xfe;
+const ERR: u8 = 0xff;
+/// The errno of MariaDB's progress reports, which are no errors.
+const PROGRESS: u16 = 0xffff;
+/// An EOF packet is shorter than this; a row that begins with fe is not.
+const EOF_LIMIT: u32 = 9;
+/// A column-count packet is not longer: two flags and a number.
+const COUNT_LIMIT: u32 = 11;
+/// A response to a hidden command that may be a PREPARE's has this length.
+const PREPARED_LEN: u32 = 12;
+/// More columns than any server allows.
+const COLUMNS_MAX: u64 = 0xffff;
+/// So much is kept of packets that are read.
+const SCRATCH: usize = 512;
+
+mod status {
+    pub const MORE_RESULTS: u16 = 0x0008;
+    pub const CURSOR_EXISTS: u16 = 0x0040;
+    pub const SESSION_STATE_CHANGED: u16 = 0x4000;
+}
+
+const TRACK_SCHEMA: u8 = 1;
+
+/// What the server's next packet is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Expect {
+    /// Nothing: no unit runs, or its response is complete.
+    Complete = 0,
+    /// The beginning of a result.
+    First,
+    /// A column or parameter definition.
+    Definitions,
+    /// The EOF after them.
+    DefinitionsEnd,
+    Rows,
+    /// Column definitions without a count.
+    FieldList,
+    /// One packet without a tag (COM_STATISTICS).
+    Single,
+    /// The answer to COM_STMT_PREPARE.
+    Prepared,
+    /// COM_CHANGE_USER's exchange.
+    Authentication,
+    /// Part of the response was compressed: where the next packet begins is not known.
+    Hidden,
+}
+
+/// What follows after definitions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Then {
+    Rows = 0,
+    /// The definitions of a prepared statement's columns.
+    Columns,
+    Nothing,
+}
+
+/// What is done with the packet being read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Reading {
+    /// Its first byte has not been looked at.
+    Undecided = 0,
+    Skip,
+    Whole,
+}
+
+/// How far the response is read.
+pub(super) struct Response {
+    expect: Expect,
+    then: Then,
+    reading: Reading,
+    /// `next_seq` is what the next packet must have.
+    seq_known: bool,
+    next_seq: u8,
+    definitions_left: u32,
+    /// Columns of the statement being prepared.
+    columns: u32,
+    /// The beginning of a packet that came in pieces.
+    scratch: Bytes<SCRATCH>,
+}
+
+impl Response {
+    pub(super) const fn new() -> Self {
+        Response {
+            expect: Expect::Complete,
+            then: Then::Rows,
+            reading: Reading::Undecided,
+            seq_known: false,
+            next_seq: 0,
+            definitions_left: 0,
+            columns: 0,
+            scratch: Bytes::new(),
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.end();
+        self.scratch.clear();
+    }
+
+    pub(super) fn begin(&mut self, expect: Expect) {
+        self.expect = expect;
+        self.seq_known = false;
+    }
+
+    /// The unit is over.
+    pub(super) fn end(&mut self) {
+        self.expect = Expect::Complete;
+        self.reading = Reading::Undecided;
+        self.seq_known = false;
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.expect == Expect::Complete
+    }
+
+    pub(super) fn is_hidden(&self) -> bool {
+        self.expect == Expect::Hidden
+    }
+
+    /// The rest of the response can't be read.
+    pub(super) fn hide(&mut self) {
+        self.end();
+        self.expect = Expect::Hidden;
+    }
+
+    /// The client sent a packet in between.
+    pub(super) fn forget_seq(&mut self) {
+        self.seq_known = false;
+    }
+}
+
+impl Mysql {
+    /// Bytes of the server's packet stream, out of their envelopes.
+    pub(super) fn response_bytes(&mut self, input: &mut &[u8]) -> Result<(), LostReason> {
+        if !self.output.in_packet {
+            if self.response.expect == Expect::Rows && self.current.responded && self.output.at_boundary() {
+                self.skip_rows(input);
+            }
+            let continuation = self.output.continuation;
+            if !self.output.begin(input) {
+                return Ok(());
+            }
+            self.response.reading = if continuation { Reading::Skip } else { Reading::Undecided };
+            self.check_seq()?;
+        }
+        if self.response.reading == Reading::Undecided {
+            let Some(first) = input.first().copied().filter(|_| self.output.left > 0) else {
+                return if self.output.left > 0 { Ok(()) } else { Err(LostReason::Malformed) };
+            };
+            // An error may be a progress report: that is known only when the packet is whole.
+            if first != ERR && self.current.running && !self.current.responded {
+                self.first_response();
+                return Ok(());
+            }
+            self.response.reading = self.decide(first)?;
+        }
+        if self.response.reading == Reading::Skip {
+            self.output.take(input);
+        } else {
+            self.read_whole(input)?;
+        }
+        if self.output.left == 0 && self.output.in_packet {
+            self.output.end();
+        }
+        Ok(())
+    }
+
+    /// Whole rows at once: a header's look and a jump for each.
+    fn skip_rows(&mut self, input: &mut &[u8]) {
+        let check: u8 = if self.compressed || !self.response.seq_known { 0 } else { 0xff };
+        let mut seq = self.response.next_seq;
+        let mut rest = *input;
+        let mut rows = 0;
+        while let Some((header, body)) = rest.split_first_chunk::<4>() {
+            let header = u32::from_le_bytes(*header);
+            let len = header & FULL;
+            let Some(&first) = body.first() else { break };
+            let Some(next) = body.get(len as usize..) else { break };
+            let odd = ((header >> 24) as u8 ^ seq) & check;
+            if first >= EOF || len == 0 || len == FULL || odd != 0 {
+                break;
+            }
+            rest = next;
+            rows += 1;
+            seq = seq.wrapping_add(1);
+        }
+        *input = rest;
+        self.response.next_seq = seq;
+        self.current.outcome.rows_returned += rows;
+    }
+
+    /// Within one response the sequence numbers count on. (In compressed sessions they are the envelope's in places.)
+    fn check_seq(&mut self) -> Result<(), LostReason> {
+        let seq = self.output.seq;
+        if self.response.seq_known
+            && seq != self.response.next_seq
+            && !self.compressed
+            && !self.response.is_complete()
+        {
+            return Err(LostReason::Malformed);
+        }
+        self.response.seq_known = true;
+        self.response.next_seq = seq.wrapping_add(1);
+        Ok(())
+    }
+
+    /// A packet begins with `first`: is it to be read or jumped over?
+    fn decide(&mut self, first: u8) -> Result<Reading, LostReason> {
+        let allowed = match self.phase {
+            Phase::Greeting => matches!(first, 0x0a | ERR),
+            Phase::Hello | Phase::Proxy => first == ERR,
+            Phase::Authentication if matches!(first, OK | ERR) => true,
+            // Switches, challenges: nothing of them is kept.
+            Phase::Authentication => return Ok(Reading::Skip),
+            Phase::Commands | Phase::Over => return self.decide_in_response(first),
+        };
+        if allowed { Ok(Reading::Whole) } else { Err(LostReason::Malformed) }
+    }
+
+    fn decide_in_response(&mut self, first: u8) -> Result<Reading, LostReason> {
+        let len = self.output.len;
+        let whole = match self.response.expect {
+            _ if first == ERR => true,
+            Expect::Complete => return Err(LostReason::Malformed),
+            Expect::First => {
+                if !matches!(first, OK | LOCAL_INFILE | EOF) && len > COUNT_LIMIT {
+                    return self.not_a_count();
+                }
+                true
+            }
+            Expect::Prepared => true,
+            Expect::DefinitionsEnd if first == EOF && len < EOF_LIMIT => true,
+            Expect::DefinitionsEnd => return Err(LostReason::Malformed),
+            Expect::Definitions => {
+                self.response.definitions_left = self.response.definitions_left.saturating_sub(1);
+                if self.response.definitions_left == 0 {
+                    self.definitions_done();
+                }
+                false
+            }
+            Expect::Rows if self.ends_rows(first) => true,
+            Expect::Rows => {
+                self.current.outcome.rows_returned += 1;
+                false
+            }
+            Expect::FieldList => self.ends_rows(first),
+            Expect::Single => {
+                self.response.expect = Expect::Complete;
+                false
+            }
+            Expect::Authentication => first == OK,
+            Expect::Hidden => false,
+        };
+        Ok(if whole { Reading::Whole } else { Reading::Skip })
+    }
+
+    /// A hidden command may be one whose response has no count (COM_FIELD_LIST).
+    fn not_a_count(&mut self) -> Result<Reading, LostReason> {
+        if !self.current.hidden {
+            return Err(LostReason::Malformed);
+        }
+        self.hide_response();
+        Ok(Reading::Skip)
+    }
+
+    /// The response can't be read on: what it says is unknown until the unit's end.
+    pub(super) fn hide_response(&mut self) {
+        if !self.current.responded {
+            self.first_response();
+        }
+        if self.incoming.on_ok == OnOk::User {
+            self.identity_unknown();
+        }
+        if self.current.command == Command::Prepare {
+            // Its id stays unknown, but "the statement prepared last" is this one, or an error.
+            self.last_prepared = self.announced;
+        } else if self.current.hidden {
+            self.last_prepared = super::NO_TEXT;
+        }
+        self.current.exchange = false;
+        self.current.outcome.unknown = true;
+        self.response.hide();
+    }
+
+    fn ends_rows(&self, first: u8) -> bool {
+        let limit = if self.can(capability::DEPRECATE_EOF) { FULL } else { EOF_LIMIT };
+        first == EOF && self.output.len < limit
+    }
+
+    fn read_whole(&mut self, input: &mut &[u8]) -> Result<(), LostReason> {
+        let in_one_piece = self.output.left == self.output.len;
+        let piece = self.output.take(input);
+        if self.output.left == 0 && in_one_piece {
+            return self.packet(piece.get(..SCRATCH).unwrap_or(piece));
+        }
+        if in_one_piece {
+            self.response.scratch.clear();
+        }
+        self.response.scratch.push(piece);
+        if self.output.left == 0 {
+            let whole = self.response.scratch;
+            // The greeting has half of the scramble in it: keep no copy.
+            self.response.scratch = Bytes::new();
+            return self.packet(whole.as_slice());
+        }
+        Ok(())
+    }
+
+    /// A packet that is to be read, whole but for what is beyond [`SCRATCH`].
+    fn packet(&mut self, payload: &[u8]) -> Result<(), LostReason> {
+        let first = payload.first().copied().unwrap_or(ERR);
+        let done = match self.phase {
+            _ if first == ERR => {
+                self.error(payload);
+                Some(())
+            }
+            Phase::Greeting => self.greeting(payload),
+            Phase::Authentication => self.logged_in(payload),
+            _ => self.response_packet(first, payload),
+        };
+        done.ok_or(LostReason::Malformed)
+    }
+
+    fn greeting(&mut self, payload: &[u8]) -> Option<()> {
+        let greeting = Greeting::parse(payload)?;
+        self.dialect = greeting.dialect;
+        self.identity.connection_id = u64::from(greeting.thread_id);
+        self.server_capabilities = greeting.capabilities;
+        self.phase = Phase::Hello;
+        Some(())
+    }
+
+    fn logged_in(&mut self, payload: &[u8]) -> Option<()> {
+        self.identity.application = self.proposal.application;
+        self.identity.user = self.proposal.user;
+        self.identity.database = self.proposal.database;
+        self.phase = Phase::Commands;
+        self.compressed = self.can(capability::COMPRESS | capability::ZSTD);
+        let ok = OkPacket::parse(payload, self.can(capability::SESSION_TRACK))?;
+        if let Some(schema) = ok.schema {
+            self.identity.database.set(schema);
+        }
+        self.response.end();
+        self.pending.push(Event::LoggedIn);
+        Some(())
+    }
+
+    fn error(&mut self, payload: &[u8]) {
+        let mut fields = Fields(payload);
+        fields.u8();
+        let code = fields.u16().unwrap_or(0);
+        if self.phase != Phase::Commands {
+            if code != PROGRESS {
+                self.phase = Phase::Over;
+                self.pending.push(Event::NotASession);
+            }
+            return;
+        }
+        // Between commands a server says that it closes the session (timeout, kill): no unit's error.
+        if code == PROGRESS || !self.current.running || self.response.is_complete() {
+            return;
+        }
+        if !self.current.responded {
+            self.first_response();
+        }
+        self.current.exchange = false;
+        self.current.outcome.failed = true;
+        self.current.outcome.error_code = u32::from(code);
+        if let Some(state) = fields.0.strip_prefix(b"#").and_then(|rest| rest.first_chunk::<5>()) {
+            self.current.outcome.sqlstate = *state;
+        }
+        if self.response.expect == Expect::First {
+            self.current.results += 1;
+        }
+        self.response.expect = Expect::Complete;
+    }
+
+    fn response_packet(&mut self, first: u8, payload: &[u8]) -> Option<()> {
+        match self.response.expect {
+            Expect::First => self.first_packet(first, payload),
+            Expect::Prepared => self.prepared(payload),
+            Expect::DefinitionsEnd => self.definitions_end(payload),
+            Expect::Rows | Expect::FieldList => {
+                let status = if self.can(capability::DEPRECATE_EOF) {
+                    self.ok(payload)?.status
+                } else {
+                    eof_status(payload)?
+                };
+                self.result_done(status);
+                Some(())
+            }
+            Expect::Authentication => {
+                self.current.exchange = false;
+                self.ok(payload)?;
+                self.response.expect = Expect::Complete;
+                Some(())
+            }
+            _ => Some(()),
+        }
+    }
+
+    fn first_packet(&mut self, first: u8, payload: &[u8]) -> Option<()> {
+        // LOCAL INFILE's data came, and this is the answer.
+        self.current.exchange = false;
+        let flagged = self.can(capability::OPTIONAL_METADATA) && self.output.len < 7;
+        match first {
+            OK if !flagged => {
+                if self.current.hidden && self.output.len == PREPARED_LEN {
+                    // An OK, or the answer to a PREPARE: bytes alike.
+                    if let Some(id) = payload.get(1..5).and_then(|b| b.first_chunk::<4>()) {
+                        self.statements.remove(u64::from(u32::from_le_bytes(*id)));
+                    }
+                    self.hide_response();
+                    return Some(());
+                }
+                let ok = self.ok(payload)?;
+                self.current.results += 1;
+                self.current.outcome.rows_affected =
+                    self.current.outcome.rows_affected.saturating_add(ok.affected);
+                self.result_done(ok.status);
+            }
+            LOCAL_INFILE => self.current.exchange = true,
+            EOF if self.current.hidden && self.output.len >= EOF_LIMIT => {
+                // An authentication switch: the hidden command is a COM_CHANGE_USER.
+                self.incoming.on_ok = OnOk::User;
+                self.incoming.hidden = true;
+                self.current.command = Command::Utility;
+                self.current.text = super::TextKind::None;
+                self.current.exchange = true;
+                self.response.expect = Expect::Authentication;
+            }
+            EOF if self.output.len >= EOF_LIMIT && !self.can(capability::DEPRECATE_EOF) => return None,
+            EOF => {
+                let status = if self.can(capability::DEPRECATE_EOF) && self.output.len >= 7 {
+                    self.ok(payload)?.status
+                } else {
+                    eof_status(payload)?
+                };
+                self.current.results += 1;
+                self.result_done(status);
+            }
+            _ => self.result_set(payload)?,
+        }
+        Some(())
+    }
+
+    /// The packet with the number of columns, and whether their definitions follow.
+    fn result_set(&mut self, payload: &[u8]) -> Option<()> {
+        let mut fields = Fields(payload);
+        let mut follow = true;
+        if self.can(capability::OPTIONAL_METADATA) {
+            follow = fields.u8()? != 0;
+        }
+        let columns = fields.lenenc().filter(|n| (1..=COLUMNS_MAX).contains(n))?;
+        if self.can(capability::CACHE_METADATA) {
+            follow = fields.u8()? != 0;
+        }
+        if !fields.0.is_empty() {
+            return None;
+        }
+        self.current.results += 1;
+        self.definitions(if follow { columns as u32 } else { 0 }, Then::Rows);
+        Some(())
+    }
+
+    /// `count` definitions come, then `then`.
+    fn definitions(&mut self, count: u32, then: Then) {
+        self.response.then = then;
+        self.response.definitions_left = count;
+        self.response.expect = Expect::Definitions;
+        if count == 0 {
+            self.definitions_done();
+        }
+    }
+
+    fn definitions_done(&mut self) {
+        if self.can(capability::DEPRECATE_EOF) {
+            self.after_definitions();
+        } else {
+            self.response.expect = Expect::DefinitionsEnd;
+        }
+    }
+
+    fn after_definitions(&mut self) {
+        match self.response.then {
+            Then::Rows => self.response.expect = Expect::Rows,
+            Then::Columns if self.response.columns > 0 => {
+                self.definitions(self.response.columns, Then::Nothing);
+            }
+            Then::Columns | Then::Nothing => self.response.expect = Expect::Complete,
+        }
+    }
+
+    fn definitions_end(&mut self, payload: &[u8]) -> Option<()> {
+        let status = eof_status(payload)?;
+        let may_open_cursor = self.current.command == Command::Execute || self.current.hidden;
+        if self.response.then == Then::Rows && may_open_cursor && status & status::CURSOR_EXISTS != 0 {
+            // The rows come by COM_STMT_FETCH.
+            self.result_done(status);
+        } else {
+            self.after_definitions();
+        }
+        Some(())
+    }
+
+    /// `00 | id LE32 | columns LE16 | parameters LE16 | 00 | warnings LE16 | [do definitions follow u8]`
+    fn prepared(&mut self, payload: &[u8]) -> Option<()> {
+        let mut fields = Fields(payload);
+        if fields.u8()? != OK {
+            return None;
+        }
+        let id = u64::from(fields.u32()?);
+        let columns = u32::from(fields.u16()?);
+        let parameters = u32::from(fields.u16()?);
+        fields.bytes(3)?;
+        self.last_prepared = self.announced;
+        if self.announced.hash == 0 {
+            self.statements.remove(id);
+        } else {
+            self.statements.insert(id, self.announced);
+            self.has_statements = true;
+        }
+        if self.can(capability::OPTIONAL_METADATA) && fields.u8() == Some(0) {
+            self.response.expect = Expect::Complete;
+            return Some(());
+        }
+        self.response.columns = columns;
+        if parameters > 0 {
+            self.definitions(parameters, Then::Columns);
+        } else {
+            self.response.then = Then::Columns;
+            self.after_definitions();
+        }
+        Some(())
+    }
+
+    fn result_done(&mut self, status: u16) {
+        let more = status & status::MORE_RESULTS != 0;
+        self.response.expect = if more { Expect::First } else { Expect::Complete };
+    }
+
+    /// An OK packet, also one in an EOF's place.
+    fn ok<'p>(&mut self, payload: &'p [u8]) -> Option<OkPacket<'p>> {
+        let ok = OkPacket::parse(payload, self.can(capability::SESSION_TRACK))?;
+        match core::mem::replace(&mut self.incoming.on_ok, OnOk::Nothing) {
+            OnOk::Nothing => {}
+            OnOk::Database if self.incoming.hidden => self.set_database(&[]),
+            OnOk::Database => {
+                let name = self.proposal.database;
+                self.set_database(name.as_slice());
+            }
+            OnOk::Reset => self.forget_statements(),
+            OnOk::User if self.incoming.hidden => self.identity_unknown(),
+            OnOk::User => {
+                self.forget_statements();
+                self.identity.user = self.proposal.user;
+                self.identity.database = self.proposal.database;
+                if self.proposal.has_attributes {
+                    self.identity.application = self.proposal.application;
+                }
+                self.pending.push(Event::LoggedIn);
+            }
+        }
+        if let Some(schema) = ok.schema {
+            self.set_database(schema);
+        }
+        Some(ok)
+    }
+
+    fn set_database(&mut self, name: &[u8]) {
+        let mut database = Bytes::new();
+        database.set(name);
+        self.change_database(database);
+    }
+
+    fn change_database(&mut self, database: Bytes<192>) {
+        if self.identity.database.as_slice() != database.as_slice() {
+            self.identity.database = database;
+            self.pending.push_once(Event::IdentityChanged);
+        }
+    }
+
+    /// The session is another user's, and whose is not known.
+    fn identity_unknown(&mut self) {
+        self.forget_statements();
+        self.identity.user.clear();
+        self.identity.database.clear();
+        self.identity.application.clear();
+        self.pending.push_once(Event::IdentityChanged);
+    }
+}
+
+fn eof_status(payload: &[u8]) -> Option<u16> {
+    let mut fields = Fields(payload);
+    fields.u8()?;
+    fields.u16()?;
+    fields.u16()
+}
+
+/// `00 or fe | affected rows | insert id | status LE16 | warnings LE16 | [info | state changes]`
+struct OkPacket<'a> {
+    affected: u64,
+    status: u16,
+    /// The current database, where the server says that it changed.
+    schema: Option<&'a [u8]>,
+}
+
+impl<'a> OkPacket<'a> {
+    fn parse(payload: &'a [u8], tracked: bool) -> Option<Self> {
+        let mut fields = Fields(payload);
+        fields.u8()?;
+        let affected = fields.lenenc()?;
+        fields.lenenc()?;
+        let status = fields.u16()?;
+        fields.u16()?;
+        let changed = tracked && status & status::SESSION_STATE_CHANGED != 0;
+        let schema = if changed { Self::schema(fields) } else { None };
+        Some(OkPacket { affected, status, schema })
+    }
+
+    fn schema(mut fields: Fields<'a>) -> Option<&'a [u8]> {
+        fields.string()?;
+        let len = fields.lenenc()?.min(fields.0.len() as u64);
+        let mut changes = Fields(fields.bytes(len)?);
+        let mut schema = None;
+        while let Some(kind) = changes.u8() {
+            let Some(data) = changes.string() else { break };
+            if kind == TRACK_SCHEMA {
+                schema = Fields(data).string();
+            }
+        }
+        schema
+    }
+}
+
+const _: () = assert!(core::mem::size_of::<Framer>() <= 24);
