@@ -191,6 +191,29 @@ fn reading_is_not_the_end_of_a_unit_that_the_client_is_still_sending() {
 }
 
 #[test]
+fn a_sync_among_copy_data_ends_nothing_and_the_one_behind_the_data_does() {
+    let copy = || [parse("", "copy t from stdin"), bind("", ""), execute("")].concat();
+    let lines = tell(true, |s| {
+        s.client([copy(), message('H', "")].concat());
+        s.server(message('G', [0; 3]));
+        s.client([sync(), message('d', "1\n"), sync(), message('c', ""), sync(), query("select 1")].concat());
+        s.server([complete("COPY 1"), ready(), row(), complete("SELECT 1"), ready()].concat());
+        s.read_entered();
+    });
+    assert_eq!(
+        lines,
+        [
+            "Started",
+            "FirstResponse",
+            "Execute[copy t from stdin] 1st 0out 1aff",
+            "Started",
+            "FirstResponse",
+            "Query[select 1] 1st 1out 0aff"
+        ]
+    );
+}
+
+#[test]
 fn flushed_answers_belong_to_the_unit_that_goes_on() {
     let lines = tell(true, |s| {
         s.client([one("select 1"), message('H', "")].concat());

@@ -72,11 +72,13 @@ fn answers_of_simple_queries() {
 fn notices_notifications_and_parameters_are_no_response() {
     let lines = tell(true, |s| {
         s.server([message('A', "...."), message('N', "SNOTICE\0\0")].concat());
+        assert!(s.lines.is_empty());
         s.client(query("select 1"));
         s.server(
             [message('N', "SNOTICE\0CHELLO\0\0"), message('A', "...."), message('S', "TimeZone\0UTC\0")]
                 .concat(),
         );
+        assert_eq!(s.lines, ["Started"]);
         s.server([row(), complete("SELECT 1"), ready(), message('A', "....")].concat());
         s.server(message('A', "...."));
     });
