@@ -146,9 +146,3 @@ fn story(ops: &[Op]) -> Vec<String> {
     }
     whole.story
 }
-
-fn check(what: &str, ops: &[Op], expected: &str) {
-    let told = story(ops);
-    let expected: Vec<&str> = expected.lines().map(|l| l.strip_prefix("| ").unwrap_or(l)).collect();
-    assert_eq!(told, expected, "{what}:\n{}", told.join("\n"));
-}
