@@ -22,6 +22,7 @@
 //! | 17 | `major_faults` | | perf software | perf_event_open | as 15; 2 says it cheaper |
 //! | 18 | `context_switches` | | perf software | the right to count kernel mode | 3 + 4 say it cheaper |
 //! | 19 | `cpu_migrations` | | perf software | the right to count kernel mode | |
+//! | 20 | `client_wait_ns` | ns | session | MariaDB or MySQL | a wait for its client that the server hides in one send |
 //! | 48–55 | named by the user | | perf | what the event needs | |
 //!
 //! Any perf counter can be multiplexed: it is then scaled by time enabled / time running and marked. [`TABLE`] says the
@@ -85,6 +86,8 @@ pub enum Source {
     Rusage,
     /// clock_gettime(CLOCK_THREAD_CPUTIME_ID).
     ThreadClock,
+    /// The session itself: what the hooks saw on its socket.
+    Session,
     /// perf_event_open(2), a software event.
     PerfSoftware,
     /// perf_event_open(2), an event of the processor.
@@ -123,7 +126,7 @@ pub const SWITCHES_INVOLUNTARY: CounterId = 4;
 
 /// How long the server waited for its client in the middle of the unit, ns (MariaDB and MySQL: poll of the session's own
 /// socket).
-pub const CLIENT_WAIT_NS: CounterId = 31;
+pub const CLIENT_WAIT_NS: CounterId = 20;
 
 /// The counters read without perf, always available: mask of numbers 0–4.
 pub const CHEAP_MASK: u64 = 0b1_1111;

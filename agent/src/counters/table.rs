@@ -217,6 +217,16 @@ pub static TABLE: &[CounterInfo] = &[
         "",
         "Moves to another CPU. Counted in the kernel: needs the right to count kernel mode.",
     ),
+    CounterInfo {
+        id: 20,
+        name: "client_wait_ns",
+        event_names: &[],
+        unit: "ns",
+        source: Source::Session,
+        perf: (0, 0),
+        about: "How long the server waited in the middle of the query for its client: a slow reader, a LOCAL INFILE. \
+                MariaDB and MySQL only.",
+    },
 ];
 
 #[cfg(test)]
