@@ -28,7 +28,8 @@ fn postgresql_starts_answers_and_stops() {
         harness::skip(module_path!(), &reason);
         return;
     }
-    let options = postgres::Options { launch: Launch::Plain, tls: true, statistics: true, ..Default::default() };
+    let options =
+        postgres::Options { launch: Launch::Plain, tls: true, statistics: true, ..Default::default() };
     let server = postgres::Postgres::start(&options);
     let one: i32 = server.client().query_one("SELECT 1", &[]).expect("a plain query").get(0);
     assert_eq!(one, 1);

@@ -146,7 +146,7 @@ fn run_hands_sigterm_on_and_reports_when_the_server_has_stopped() {
     let ended = server.wait();
     ended.expect_success();
     assert!(ended.stderr.contains("Shutdown complete"), "the server stopped in order: {}", ended.describe());
-    assert!(ended.stdout.contains("seen"), "the report at the end: {}", ended.describe());
+    assert!(ended.stderr.contains("seen"), "the report at the end: {}", ended.describe());
     assert_eq!(report(&path, "digest").row("SELECT 1 AS seen").calls(), 1, "{}", ended.describe());
 }
 

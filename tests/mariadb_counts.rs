@@ -188,7 +188,7 @@ fn a_server_started_by_run_is_recorded_from_its_first_query_to_its_end() {
     ]));
     let ended = server.stop();
     ended.expect_success();
-    assert!(ended.stdout.contains("sbtest1"), "the report at the end: {}", ended.describe());
+    assert!(ended.stderr.contains("sbtest1"), "the report at the end: {}", ended.describe());
     let report = perquery::report(&recording, "user,digest");
     report.expect_complete();
     let sent = number_after(&said, "queries:").expect("sysbench says how many queries it sent");
@@ -218,7 +218,7 @@ fn passwords_in_statements_never_reach_the_recording() {
     let report = perquery::report(&recording, "digest");
     for secret in [mariadb::PASSWORD, "moon-and-sixpence"] {
         assert!(!text.contains(secret), "a password in the recording");
-        assert!(!ended.stdout.contains(secret), "a password in the printed report");
+        assert!(!ended.stderr.contains(secret), "a password in the printed report");
         assert!(!report.json.to_string().contains(secret), "a password in the report");
     }
     assert!(report.rows().any(|row| row.text().to_uppercase().contains("CREATE USER")), "{:#}", report.json);
