@@ -114,6 +114,7 @@ fn source(source: Source) -> &'static str {
     match source {
         Source::Rusage => "getrusage",
         Source::ThreadClock => "thread clock",
+        Source::Session => "session",
         Source::PerfSoftware => "perf software",
         Source::PerfHardware => "perf hardware",
     }

@@ -62,7 +62,9 @@ impl ThreadCounters {
     /// Opens the perf events of `wanted`: hardware events in one group, software events in another, so that they are not
     /// multiplexed together with them. Hardware first: where descriptors are few, nothing else knows what they know.
     pub(super) fn open_all<K: Kernel>(&mut self, k: &mut K, budget: &Budget, wanted: &Wanted) {
-        let perf = |id: &CounterId| wanted.mask & !CHEAP_MASK & (1 << id) != 0;
+        // What the session counts itself is not opened here, and is no reason for a complaint.
+        let session = |id: CounterId| table::info(id).is_some_and(|row| row.source == Source::Session);
+        let perf = |id: &CounterId| wanted.mask & !CHEAP_MASK & (1 << id) != 0 && !session(*id);
         let ids = || (0..COUNTERS_MAX as CounterId).filter(perf);
         if let Some(reason) = k.forbidden() {
             ids().for_each(|id| self.mark(id, reason));

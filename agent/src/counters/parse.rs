@@ -162,7 +162,9 @@ fn check_modifier(item: &str, source: Source, perf: (u32, u64), modifiers: u32) 
         return Ok(());
     }
     match source {
-        Source::Rusage | Source::ThreadClock | Source::Session => useless("this counter knows no modes, so no modifier"),
+        Source::Rusage | Source::ThreadClock | Source::Session => {
+            useless("this counter knows no modes, so no modifier")
+        }
         Source::PerfHardware => Ok(()),
         Source::PerfSoftware => match (UserMode::of(perf.0, perf.1), modifiers) {
             (UserMode::Whole, _) => useless("this clock counts both modes whatever the modifier says"),

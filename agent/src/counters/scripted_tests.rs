@@ -344,7 +344,8 @@ fn what_a_hostile_control_page_asks_for_is_not_opened() {
     }
     hostile.custom[4] = CustomEvent { kind: 4, modifiers: 3, config: 1 };
     stage.prepare(&hostile);
-    for id in [20, 31, 47, 48, 49, 50, 51, 56, 63] {
+    assert_eq!(stage.reason(super::CLIENT_WAIT_NS), None);
+    for id in [21, 31, 47, 48, 49, 50, 51, 56, 63] {
         assert_eq!(stage.reason(id), Some(Unavailable::Unknown), "{id}");
     }
     assert_eq!(stage.reason(52), Some(Unavailable::NotSupported));
