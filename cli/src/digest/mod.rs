@@ -1,7 +1,7 @@
 //! Digests: the statement behind the literals, the same for every protocol, host and day.
 //!
 //! A statement's literals and placeholders become `?`, lists collapse, white space and comments are folded, keywords are
-//! written in capitals; the hash of that text is the digest's number. See [`normalize`] for the rules and
+//! written in capitals; the hash of that text is the digest's number. See [`normalized`] for the result and
 //! [`secret`] for what never leaves the collector.
 
 pub mod cache;

@@ -86,7 +86,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// Bytes that wait.
-    pub fn len(&self) -> usize {
+    pub fn waiting_bytes(&self) -> usize {
         self.items.len()
     }
 

@@ -61,12 +61,12 @@ impl<W: Write> Writer<W> {
             return Err(failed_before());
         }
         self.encoder.add(sample);
-        if self.encoder.len() >= BATCH_BYTES { self.flush() } else { Ok(()) }
+        if self.encoder.waiting_bytes() >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// Writes what has been added.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.encoder.len() > 0 {
+        if self.encoder.waiting_bytes() > 0 {
             let encoder = &mut self.encoder;
             self.frame.clear();
             frame::append(&mut self.frame, kind::BATCH, |out| encoder.finish(out));
