@@ -73,6 +73,22 @@ fn the_same_events_whatever_the_chunks_with_bytes_behind_the_last_message() {
     }
 }
 
+#[test]
+fn a_row_whose_header_was_torn_is_no_message_of_its_own() {
+    // The last byte of the length is the tag of ParseComplete, and the payload looks like its length.
+    let row = message('D', [0, 0, 0, 4].repeat(11).into_iter().chain([0]).collect::<Vec<u8>>());
+    assert_eq!(row[4], b'1');
+    let mut story = Story::logged_in(0);
+    story.client(query("select 1"));
+    story.server(message('T', [0, 0]));
+    for at in 1..row.len() {
+        story.server(&row[..at]);
+        story.server(&row[at..]);
+    }
+    story.server([complete("SELECT 48"), ready()].concat());
+    assert_eq!(story.unit(), format!("Query[select 1] 1st {}out 0aff", row.len() - 1));
+}
+
 /// xorshift64.
 struct Random(u64);
 

@@ -26,6 +26,14 @@ fn the_first_connections_of_all_kinds() {
             &["login joe@joe \"\""],
         ),
         (
+            "nothing counts behind the parameters' end",
+            |s| {
+                s.client(startup("user\0joe\0\0database\0shop\0"));
+                s.server(welcome());
+            },
+            &["login joe@joe \"\""],
+        ),
+        (
             "the server cleans the application's name",
             |s| {
                 s.client(startup("user\0joe\0application_name\0t\u{e4}\0"));
