@@ -28,7 +28,7 @@ fn the_first_connections_of_all_kinds() {
         (
             "nothing counts behind the parameters' end",
             |s| {
-                s.client(startup("user\0joe\0\0database\0shop\0"));
+                s.client(startup("user\0joe\0\0x\0database\0shop\0"));
                 s.server(welcome());
             },
             &["login joe@joe \"\""],
