@@ -24,6 +24,7 @@ mod command;
 mod compress;
 mod fuzz;
 mod handshake;
+mod ok;
 mod packet;
 mod proxy;
 mod response;

@@ -1,8 +1,9 @@
 //! The server's direction: what a response says, read from packet headers and the few packets that carry more.
 
 use super::command::OnOk;
-use super::handshake::{Greeting, capability};
-use super::packet::{FULL, Fields, Framer};
+use super::handshake::capability;
+use super::ok::{eof_status, status};
+use super::packet::{FULL, Fields};
 use super::{Command, Event, LostReason, Mysql, Phase};
 use crate::strings::Bytes;
 
@@ -22,14 +23,6 @@ const PREPARED_LEN: u32 = 12;
 const COLUMNS_MAX: u64 = 0xffff;
 /// So much is kept of packets that are read.
 const SCRATCH: usize = 512;
-
-mod status {
-    pub const MORE_RESULTS: u16 = 0x0008;
-    pub const CURSOR_EXISTS: u16 = 0x0040;
-    pub const SESSION_STATE_CHANGED: u16 = 0x4000;
-}
-
-const TRACK_SCHEMA: u8 = 1;
 
 /// What the server's next packet is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -334,30 +327,6 @@ impl Mysql {
         done.ok_or(LostReason::Malformed)
     }
 
-    fn greeting(&mut self, payload: &[u8]) -> Option<()> {
-        let greeting = Greeting::parse(payload)?;
-        self.dialect = greeting.dialect;
-        self.identity.connection_id = u64::from(greeting.thread_id);
-        self.server_capabilities = greeting.capabilities;
-        self.phase = Phase::Hello;
-        Some(())
-    }
-
-    fn logged_in(&mut self, payload: &[u8]) -> Option<()> {
-        self.identity.application = self.proposal.application;
-        self.identity.user = self.proposal.user;
-        self.identity.database = self.proposal.database;
-        self.phase = Phase::Commands;
-        self.compressed = self.can(capability::COMPRESS | capability::ZSTD);
-        let ok = OkPacket::parse(payload, self.can(capability::SESSION_TRACK))?;
-        if let Some(schema) = ok.schema {
-            self.identity.database.set(schema);
-        }
-        self.response.end();
-        self.pending.push(Event::LoggedIn);
-        Some(())
-    }
-
     fn error(&mut self, payload: &[u8]) {
         let mut fields = Fields(payload);
         fields.u8();
@@ -551,99 +520,4 @@ impl Mysql {
         let more = status & status::MORE_RESULTS != 0;
         self.response.expect = if more { Expect::First } else { Expect::Complete };
     }
-
-    /// An OK packet, also one in an EOF's place.
-    fn ok<'p>(&mut self, payload: &'p [u8]) -> Option<OkPacket<'p>> {
-        let ok = OkPacket::parse(payload, self.can(capability::SESSION_TRACK))?;
-        match core::mem::replace(&mut self.incoming.on_ok, OnOk::Nothing) {
-            OnOk::Nothing => {}
-            OnOk::Database if self.incoming.hidden => self.set_database(&[]),
-            OnOk::Database => {
-                let name = self.proposal.database;
-                self.set_database(name.as_slice());
-            }
-            OnOk::Reset => self.forget_statements(),
-            OnOk::User if self.incoming.hidden => self.identity_unknown(),
-            OnOk::User => {
-                self.forget_statements();
-                self.identity.user = self.proposal.user;
-                self.identity.database = self.proposal.database;
-                if self.proposal.has_attributes {
-                    self.identity.application = self.proposal.application;
-                }
-                self.pending.push(Event::LoggedIn);
-            }
-        }
-        if let Some(schema) = ok.schema {
-            self.set_database(schema);
-        }
-        Some(ok)
-    }
-
-    fn set_database(&mut self, name: &[u8]) {
-        let mut database = Bytes::new();
-        database.set(name);
-        self.change_database(database);
-    }
-
-    fn change_database(&mut self, database: Bytes<192>) {
-        if self.identity.database.as_slice() != database.as_slice() {
-            self.identity.database = database;
-            self.pending.push_once(Event::IdentityChanged);
-        }
-    }
-
-    /// The session is another user's, and whose is not known.
-    fn identity_unknown(&mut self) {
-        self.forget_statements();
-        self.identity.user.clear();
-        self.identity.database.clear();
-        self.identity.application.clear();
-        self.pending.push_once(Event::IdentityChanged);
-    }
 }
-
-fn eof_status(payload: &[u8]) -> Option<u16> {
-    let mut fields = Fields(payload);
-    fields.u8()?;
-    fields.u16()?;
-    fields.u16()
-}
-
-/// `00 or fe | affected rows | insert id | status LE16 | warnings LE16 | [info | state changes]`
-struct OkPacket<'a> {
-    affected: u64,
-    status: u16,
-    /// The current database, where the server says that it changed.
-    schema: Option<&'a [u8]>,
-}
-
-impl<'a> OkPacket<'a> {
-    fn parse(payload: &'a [u8], tracked: bool) -> Option<Self> {
-        let mut fields = Fields(payload);
-        fields.u8()?;
-        let affected = fields.lenenc()?;
-        fields.lenenc()?;
-        let status = fields.u16()?;
-        fields.u16()?;
-        let changed = tracked && status & status::SESSION_STATE_CHANGED != 0;
-        let schema = if changed { Self::schema(fields) } else { None };
-        Some(OkPacket { affected, status, schema })
-    }
-
-    fn schema(mut fields: Fields<'a>) -> Option<&'a [u8]> {
-        fields.string()?;
-        let len = fields.lenenc()?.min(fields.0.len() as u64);
-        let mut changes = Fields(fields.bytes(len)?);
-        let mut schema = None;
-        while let Some(kind) = changes.u8() {
-            let Some(data) = changes.string() else { break };
-            if kind == TRACK_SCHEMA {
-                schema = Fields(data).string();
-            }
-        }
-        schema
-    }
-}
-
-const _: () = assert!(core::mem::size_of::<Framer>() <= 24);

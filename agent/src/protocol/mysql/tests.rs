@@ -8,6 +8,7 @@ use std::vec::Vec;
 mod random;
 mod recorded;
 mod scripted;
+mod zeroed;
 
 /// One thing that happens to a session.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use super::*;
 /// The operations of a recording: one line for each chunk, `C` or `S` and hexadecimal bytes; `X` is the end.
 ///
 /// The server enters a read before whatever the client says after it.
-fn operations(recording: &str, header: usize) -> Vec<Op> {
+pub(super) fn operations(recording: &str, header: usize) -> Vec<Op> {
     let mut ops = Vec::new();
     for line in recording.lines() {
         match line.split_once(' ') {
