@@ -23,6 +23,10 @@ pub fn root() -> &'static Path {
 pub fn directory() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        // To test an installation, or a build of another profile.
+        if let Some(release) = std::env::var_os("PERQUERY_TEST_ARTIFACTS") {
+            return publish(Path::new(&release));
+        }
         let target = target_dir();
         let status = Command::new(env!("CARGO"))
             .args(["build", "--release", "-p", "perquery-preload", "-p", "perquery-cli"])
