@@ -15,7 +15,6 @@ use crate::sys::{Errno, memory, process};
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
@@ -122,16 +121,16 @@ impl Drop for Mapping {
 pub struct Drained {
     /// Records taken.
     pub records: usize,
-    /// Records or rings that made no sense; what they held is lost.
+    /// Rings that made no sense; what they held is lost.
     pub corrupt: usize,
     /// The largest share of a ring that was full when it was looked at, in percent.
     pub fullest_percent: u64,
 }
 
-/// Takes everything that all lanes have published.
-pub fn drain(segment: &Segment<'_>, mut take: impl FnMut(Execution)) -> Drained {
+/// Takes everything that all lanes have published: the words of each record, and the number of its lane.
+pub fn drain(segment: &Segment<'_>, mut take: impl FnMut(usize, &[u64])) -> Drained {
     let mut seen = Drained::default();
-    let mut buffer = vec![0u64; RECORD_MAX_WORDS];
+    let mut buffer = [0u64; RECORD_MAX_WORDS];
     for n in 0..segment.shape().lanes {
         let Some(lane) = segment.lane(n) else { continue };
         let ring = lane.ring();
@@ -140,13 +139,7 @@ pub fn drain(segment: &Segment<'_>, mut take: impl FnMut(Execution)) -> Drained 
             continue;
         }
         seen.fullest_percent = seen.fullest_percent.max(backlog * 100 / segment.shape().ring_words as u64);
-        let mut corrupt = 0;
-        let drained = ring.drain(&mut buffer, |words| match decode(words) {
-            Some(execution) => take(execution),
-            None => corrupt += 1,
-        });
-        seen.corrupt += corrupt;
-        match drained {
+        match ring.drain(&mut buffer, |words| take(n, words)) {
             Ok(records) => seen.records += records,
             Err(_) => {
                 seen.corrupt += 1;
@@ -157,6 +150,21 @@ pub fn drain(segment: &Segment<'_>, mut take: impl FnMut(Execution)) -> Drained 
     seen
 }
 
+/// Decodes records that were put one after another; calls `broken` for each that makes no sense.
+pub fn decode_all(mut words: &[u64], mut take: impl FnMut(Execution), mut broken: impl FnMut()) {
+    while let Some(first) = words.first() {
+        let Some((record, rest)) = words.split_at_checked((*first as u32 as usize).max(1)) else {
+            broken();
+            return;
+        };
+        match decode(record) {
+            Some(execution) => take(execution),
+            None => broken(),
+        }
+        words = rest;
+    }
+}
+
 /// The text named `hash`, if it is in the store.
 pub fn text(segment: &Segment<'_>, hash: u64) -> Option<Vec<u8>> {
     let mut buffer = vec![0; TEXT_CAP];
@@ -165,23 +173,11 @@ pub fn text(segment: &Segment<'_>, hash: u64) -> Option<Vec<u8>> {
     Some(buffer)
 }
 
-/// Who a session is, as text: user, database, application, client.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub struct Who {
-    pub user: String,
-    pub database: String,
-    pub application: String,
-    pub client: String,
-}
-
-/// The identity named `hash`, if it is in the store.
-pub fn who(segment: &Segment<'_>, hash: u64) -> Option<Who> {
+/// The identity named `hash`, if it is in the store: user, database, application, client.
+pub fn who(segment: &Segment<'_>, hash: u64) -> Option<[Vec<u8>; 4]> {
     let mut buffer = [0; identity::IDENTITY_MAX];
     let n = segment.texts().copy(hash, TextKind::Identity, &mut buffer)?;
-    let fields = identity::decode(buffer.get(..n)?)?;
-    let [user, database, application, client] = fields.map(|f| String::from_utf8_lossy(f).into_owned());
-    Some(Who { user, database, application, client })
+    identity::decode(buffer.get(..n)?).map(|fields| fields.map(<[u8]>::to_vec))
 }
 
 /// CLOCK_MONOTONIC, as the agent stamps its records.
@@ -210,10 +206,17 @@ pub fn fuzz_segment(data: &[u8]) {
             named.push(value);
         }
     }
-    drain(&segment, |e| {
-        text(&segment, e.text_hash);
-        who(&segment, e.identity_hash);
-    });
+    let mut all = Vec::new();
+    drain(&segment, |_, words| all.extend_from_slice(words));
+    decode_all(
+        &all,
+        |e| {
+            text(&segment, e.text_hash);
+            who(&segment, e.identity_hash);
+        },
+        || (),
+    );
+    decode_all(&named, |_| (), || ());
     for n in 0..4 {
         let _ = segment.session(n).and_then(|s| s.snapshot());
     }

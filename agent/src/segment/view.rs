@@ -148,7 +148,8 @@ impl<'a> Segment<'a> {
 pub(super) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
     let (chunks, rest) = bytes.as_chunks::<8>();
     let mut words = words.iter();
-    for (word, chunk) in words.by_ref().zip(chunks) {
+    // The chunks first: a word taken for a chunk that is not there would be lost for the rest.
+    for (chunk, word) in chunks.iter().zip(words.by_ref()) {
         word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
     }
     if !rest.is_empty()

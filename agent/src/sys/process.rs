@@ -74,7 +74,8 @@ pub fn high_descriptor_floor() -> i32 {
     match soft {
         0..=64 => 0,
         65..=1100 => (soft - soft / 8) as i32,
-        _ => 1050.max((soft / 2).min(100_000)) as i32,
+        // Not higher than needed: the kernel grows the table of descriptors up to the largest number.
+        _ => 1050.max((soft / 2).min(2048)) as i32,
     }
 }
 

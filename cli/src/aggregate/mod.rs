@@ -33,11 +33,13 @@ pub const OTHER: &str = "(other)";
 pub struct Limits {
     /// Different keys; one more row takes the rest.
     pub rows: usize,
+    /// Bytes of statements in keys. Ordinary ones never get there; hostile ones do.
+    pub text_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { rows: 20_000 }
+        Limits { rows: 20_000, text_bytes: 32 << 20 }
     }
 }
 
@@ -91,6 +93,7 @@ pub struct Aggregator {
     slot_of: [Option<u8>; COUNTERS_MAX],
     parts: Parts,
     totals: Totals,
+    text_bytes: usize,
     unknown: u64,
 }
 
@@ -114,6 +117,7 @@ impl Aggregator {
             slot_of: [None; COUNTERS_MAX],
             parts: Parts::default(),
             totals: Totals::default(),
+            text_bytes: 0,
             unknown: Digest::of(UNKNOWN_TEXT).id,
         }
     }
@@ -248,13 +252,16 @@ impl Aggregator {
             hash = hash.wrapping_add(1);
         }
         let next = self.rows.len() as RowNumber;
-        if self.rows.len() >= self.limits.rows {
+        if self.rows.len() >= self.limits.rows || self.text_bytes >= self.limits.text_bytes {
             return *self.overflow.get_or_insert_with(|| {
                 self.rows.push(Self::empty_row());
                 next
             });
         }
         let digest = self.keys.contains(&Key::Digest).then(|| sample.digest.clone());
+        // Counted once for each row, shared or not: an upper bound.
+        self.text_bytes += digest.iter().map(|d| d.text.len()).sum::<usize>()
+            + sample.members.iter().map(|(member, _)| member.text.len()).sum::<usize>();
         self.rows.push(Row::new(parts.into(), digest));
         self.numbers.insert(hash, next);
         next

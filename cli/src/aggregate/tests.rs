@@ -101,7 +101,7 @@ fn errors_are_told_apart_by_their_code() {
 
 #[test]
 fn keys_beyond_the_limit_share_one_row_and_no_execution_is_lost() {
-    let mut a = Aggregator::new(&[Key::Digest], Limits { rows: 3 });
+    let mut a = Aggregator::new(&[Key::Digest], Limits { rows: 3, ..Limits::default() });
     for n in 0..10u32 {
         feed(&mut a, &execution(1, n), &format!("SELECT {}", n % 5), &who("ann", 1));
     }
@@ -109,6 +109,17 @@ fn keys_beyond_the_limit_share_one_row_and_no_execution_is_lost() {
     assert_eq!(text(a.label(&a.rows()[3], Key::Digest)), OTHER);
     assert_eq!(a.rows().iter().map(|r| r.calls).collect::<Vec<_>>(), [2, 2, 2, 4]);
     assert_eq!(a.totals().in_overflow, 4);
+}
+
+#[test]
+fn statements_of_any_length_take_bounded_memory() {
+    let mut a = Aggregator::new(&[Key::Digest], Limits { text_bytes: 10_000, ..Limits::default() });
+    for n in 0..1000u32 {
+        feed(&mut a, &execution(1, n), &format!("SELECT {}", "x".repeat(1000 + n as usize)), &who("ann", 1));
+    }
+    assert!(a.rows().len() <= 11, "{}", a.rows().len());
+    assert_eq!(a.rows().iter().map(|r| r.calls).sum::<u64>(), 1000);
+    assert!(a.is_overflow(a.rows().len() - 1));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{
     BATCH_MARK, Digest, FETCH_MARK, FUNCTION_CALL, PREPARE_MARK, UNKNOWN_TEXT, UTILITY, kept, normalized,
 };
-use crate::aggregate::table::HashedMap;
+use crate::aggregate::table::{HashedMap, combined};
 use perquery_agent::hash::content_hash;
 use perquery_agent::protocol::{Command, Dialect};
 use perquery_agent::segment::record::{Execution, FLAG_TEXT_UNKNOWN};
@@ -13,6 +13,9 @@ use std::sync::Arc;
 const TEXTS_MAX: usize = 16 * 1024;
 /// Bytes of normalised text remembered per generation.
 const BYTES_MAX: usize = 4 << 20;
+
+/// A batch's text names no more statements when it is this long.
+const BATCH_TEXT_MAX: usize = 4096;
 
 /// One generation of remembered answers.
 #[derive(Default)]
@@ -123,15 +126,24 @@ impl Digester {
         let mut seen: Vec<Arc<Digest>> = Vec::new();
         let mut text = String::from(BATCH_MARK);
         let mut last = 0;
+        let mut unwritten = 0u64;
         for member in members {
             if member.id != last {
-                text.push_str(if last == 0 { "" } else { "; " });
-                text.push_str(&member.text);
+                if text.len() < BATCH_TEXT_MAX {
+                    text.push_str(if last == 0 { "" } else { "; " });
+                    text.push_str(&member.text);
+                } else {
+                    unwritten = combined(&[unwritten, member.id]);
+                }
                 last = member.id;
             }
             if seen.iter().all(|m| m.id != member.id) {
                 seen.push(member.clone());
             }
+        }
+        if unwritten != 0 {
+            // Batches that differ in what is not written are still different.
+            text.push_str(&format!("; ... {unwritten:016x}"));
         }
         self.intern(Digest { members: seen, ..Digest::of(text) })
     }

@@ -256,6 +256,18 @@ fn batches_prepares_and_units_without_text_have_digests_of_their_own() {
 }
 
 #[test]
+fn a_long_batch_names_its_first_statements_and_differs_by_all_of_them() {
+    let mut digester = Digester::new();
+    let member = |n: usize| Arc::new(Digest::of(format!("SELECT {}{n}", "c".repeat(1000))));
+    let members: Vec<_> = (0..64).map(member).collect();
+    let mut other = members.clone();
+    other[63] = member(99);
+    let (one, two) = (digester.batch(&members), digester.batch(&other));
+    assert!(one.text.len() < 6000 && one.id != two.id, "{}", one.text.len());
+    assert_eq!(one.members.len(), 64);
+}
+
+#[test]
 fn broken_statements_of_every_dialect_are_read_without_a_panic() {
     let seeds = [
         "INSERT INTO t (a) VALUES (1, 'x', \"y\", `z`, E'\\n', U&'\\00e9', $$q$$, $1, :n, @p, ?3), (((2",

@@ -1,0 +1,211 @@
+//! The command line: one struct per verb.
+
+use crate::aggregate::Key;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use perquery_agent::counters::{Selection, parse_events};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What every SQL query costs the machine: cycles, CPU time, faults, switches, latency, by statement, user, database,
+/// application and session.
+#[derive(Parser, Debug)]
+#[command(name = "perquery", version, max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Start a program with capture on; report when it ends
+    Run(Run),
+    /// Switch capture on in a running server, write a recording, switch it off
+    Record(Record),
+    /// Report on a recording
+    Report(Report),
+    /// List the servers of this host that have the library
+    List,
+    /// List every counter: available here or not, why, and what to do
+    Events(Events),
+    /// Check that everything is in place: library, permissions, limits, sandbox
+    Doctor(Doctor),
+    /// Print the completion script of a shell
+    Completion(Completion),
+    /// Print the manual page
+    Man,
+}
+
+/// `perquery run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Also write a recording to FILE
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub count: Count,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub show: Show,
+    /// Write the report to FILE instead of standard error
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `perquery record`.
+#[derive(Args, Debug)]
+pub struct Record {
+    /// The server's process; any of its processes will do
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: u32,
+    /// For so long, then stop: seconds, or with a unit as in 500ms, 10s, 2m, 1h; without it: until ^C
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Write the recording to FILE
+    #[arg(short, long, value_name = "FILE", default_value = "perquery.pq")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub count: Count,
+}
+
+/// `perquery report`.
+#[derive(Args, Debug)]
+pub struct Report {
+    /// Read the recording from FILE; - for standard input
+    #[arg(short, long, value_name = "FILE", default_value = "perquery.pq")]
+    pub input: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub show: Show,
+}
+
+/// What to count.
+#[derive(Args, Debug)]
+pub struct Count {
+    /// Count these events too, by perf's names: cycles,instructions:u,cache-misses,r01c2,L1-dcache-load-misses
+    ///
+    /// 'perquery events' lists them. CPU time, page faults and context switches are always counted.
+    #[arg(short, long, value_name = "EVENTS", value_parser = events)]
+    pub event: Option<Selection>,
+    /// Read perf's counters without a system call (rdpmc) where the kernel offers it
+    #[arg(long)]
+    pub user_space_reads: bool,
+}
+
+impl Count {
+    /// What the control page is told.
+    pub fn selection(&self) -> Selection {
+        let mut selection = self.event.clone().unwrap_or_default();
+        selection.wanted.user_space_reads = self.user_space_reads.into();
+        selection
+    }
+}
+
+/// How to report.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// One row for each of these, nested: digest, user, database, application, client, session, server, error
+    #[arg(long, value_name = "KEYS", value_delimiter = ',', default_value = "digest", value_parser = key)]
+    pub by: Vec<Key>,
+    /// The largest first: latency, calls, mean, p95, p99, max, errors, rows, or a counter such as cpu_ns
+    #[arg(long, value_name = "KEY", default_value = "latency")]
+    pub sort: String,
+    /// So many rows, the rest folded into one [default: 20 for text, all for json and csv]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// For people, machines or spreadsheets
+    #[arg(long, value_enum, default_value_t = FormatName::Text)]
+    pub format: FormatName,
+}
+
+/// The formats by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatName {
+    /// A table for people
+    Text,
+    /// One document, schema 1
+    Json,
+    /// One line per row
+    Csv,
+}
+
+/// `perquery events`.
+#[derive(Args, Debug)]
+pub struct Events {
+    /// For people or machines
+    #[arg(long, value_enum, default_value_t = FormatName::Text)]
+    pub format: FormatName,
+}
+
+/// `perquery doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Look into this process as well
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Option<u32>,
+}
+
+/// `perquery completion`.
+#[derive(Args, Debug)]
+pub struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+fn key(name: &str) -> Result<Key, String> {
+    Key::from_name(name).ok_or_else(|| {
+        "use one or more of digest, user, database, application, client, session, server, error".to_owned()
+    })
+}
+
+fn events(list: &str) -> Result<Selection, String> {
+    parse_events(list).map_err(|e| e.to_string())
+}
+
+/// Seconds, or a number with a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write seconds, or a number with ms, s, m or h: 10, 500ms, 2m".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "" | "s" => number,
+        "ms" => number / 1e3,
+        "m" | "min" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(wrong()),
+    };
+    if !(0.001..=31_536_000.0).contains(&seconds) {
+        return Err("write a time between 1ms and 8760h".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units_and_nonsense_says_what_to_write() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for nonsense in ["", "x", "5x", "-1", "0", "1e99", "nan", "99999h"] {
+            assert!(duration(nonsense).is_err(), "{nonsense}");
+        }
+    }
+}
