@@ -1,6 +1,6 @@
 //! Reports: rows in order, the rest folded into one, and every reason to doubt them.
 //!
-//! A [`Report`] is built from an [`Aggregator`] and what else was recorded; [`write`] prints it for people, machines
+//! A [`Report`] is built from an [`Aggregator`] and what else was recorded; [`write()`] prints it for people, machines
 //! or spreadsheets.
 
 pub mod csv;
