@@ -4,7 +4,7 @@ use harness::mariadb::{Launch, MariaDb, Options, USER};
 use harness::perquery::{self, Recording, capture_is_on, perquery, report};
 use harness::process::{Process, run, signal_pid};
 use harness::wait::{SOON, wait_for, wait_until};
-use harness::{needs, postgres, scratch};
+use harness::{needs, postgres, proc, scratch};
 use mysql::prelude::Queryable;
 use rustix::process::Signal;
 use std::path::Path;
@@ -42,6 +42,26 @@ impl<'a> Load<'a> {
     }
 }
 
+struct StopAtEnd<'a, 'b>(&'a Load<'b>);
+
+impl Drop for StopAtEnd<'_, '_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_killed_collector_that_nobody_has_waited_for_counts_as_dead() {
+    needs!("mariadbd", "mariadb-install-db");
+    let server = MariaDb::start(&Options::default());
+    let zombie = Recording::start(server.pid, server.directory.path().join("zombie.pq"));
+    signal_pid(zombie.pid(), Signal::KILL);
+    wait_until("the collector's end", SOON, || !proc::is_alive(zombie.pid()));
+    let next = Recording::start(server.pid, server.directory.path().join("next.pq"));
+    server.client().query_drop("SELECT 1 AS seen").expect("a plain query");
+    assert_eq!(next.stop("digest").row("SELECT 1 AS seen").calls(), 1);
+}
+
 #[test]
 fn a_collector_killed_under_load_leaves_the_server_alone_and_the_next_one_works() {
     needs!("mariadbd", "mariadb-install-db");
@@ -49,12 +69,14 @@ fn a_collector_killed_under_load_leaves_the_server_alone_and_the_next_one_works(
     let path = |name: &str| server.directory.path().join(name);
     let load = Load::new(&server);
     std::thread::scope(|scope| {
+        // Also when something below panics: the scope waits for its threads.
+        let _stop = StopAtEnd(&load);
         (0..2).for_each(|_| drop(scope.spawn(|| load.work())));
         for round in 0..3 {
             let killed = Recording::start(server.pid, path(&format!("killed-{round}.pq")));
             load.wait_for_more(3000);
-            signal_pid(killed.pid(), Signal::KILL);
             let killed_at = Instant::now();
+            assert_eq!(killed.kill().code(), 137);
             wait_until("capture to be off", Duration::from_secs(2), || !capture_is_on(server.pid));
             assert!(killed_at.elapsed() < Duration::from_secs(2));
             load.wait_for_more(3000);
@@ -66,7 +88,6 @@ fn a_collector_killed_under_load_leaves_the_server_alone_and_the_next_one_works(
             let row_calls = next.stop("digest").row("SELECT 1 AS load_row").calls();
             assert!(row_calls >= during, "{during} answers while recording, {row_calls} calls reported");
         }
-        load.stop.store(true, Ordering::Relaxed);
     });
     // What a killed collector had written is readable.
     let kept = report(&path("killed-0.pq"), "digest");

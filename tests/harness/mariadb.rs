@@ -68,7 +68,8 @@ impl MariaDb {
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", &data]);
         install.arg("--innodb-log-file-size=8M").args(user.split_terminator(' '));
-        output_of(perquery::scrub(&mut install));
+        // Two servers that share a directory for temporary tables delete each other's.
+        output_of(perquery::scrub(&mut install).env("TMPDIR", directory.path()));
         let certificates = options.tls.then(|| certificates::make(directory.path()));
         // A port may be taken by somebody else between our finding it and the server's binding it.
         let mut last_error = String::new();
@@ -103,7 +104,7 @@ impl MariaDb {
                 run
             }
         };
-        perquery::scrub(&mut command);
+        perquery::scrub(&mut command).env("TMPDIR", directory);
         if matches!(options.launch, Launch::Preloaded) {
             command.env("LD_PRELOAD", artifacts::library());
         }

@@ -77,7 +77,10 @@ impl Recording {
         let mut process = Process::start(&mut record);
         wait_until("capture to be switched on", SOON, || {
             assert!(process.is_running(), "perquery record ended at once: {}", process.stderr());
-            capture_is_on(server)
+            // Not of a collector before us.
+            let line = list_line(server);
+            line.split_whitespace().any(|word| word == "on")
+                && line.split_whitespace().any(|word| word == process.pid().to_string())
         });
         Recording { process, path, server }
     }
@@ -112,6 +115,13 @@ impl Recording {
         self.process.wait(Duration::from_secs(60))
     }
 
+    /// Kills the collector, and waits for its end.
+    #[track_caller]
+    pub fn kill(mut self) -> Ended {
+        self.process.signal(Signal::KILL);
+        self.process.wait(SOON)
+    }
+
     /// Waits for its end without asking for it (the server dies, or `-d` runs out).
     #[track_caller]
     pub fn wait(mut self) -> Ended {
@@ -133,5 +143,5 @@ pub fn list_line(server: u32) -> String {
 #[track_caller]
 pub fn capture_is_on(server: u32) -> bool {
     let line = list_line(server);
-    line.split_whitespace().any(|word| word == "on" || word == "recording" || word == "recorded")
+    line.split_whitespace().any(|word| word == "on")
 }
