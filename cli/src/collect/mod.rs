@@ -146,12 +146,22 @@ pub fn collect(target: Target, selection: &Selection, outputs: Outputs, watch: &
     progress.clear();
     let after = losses(&mapping)?;
     about.losses = Losses {
-        dropped: after.dropped.saturating_sub(before.dropped) + drained.corrupt + side.broken,
+        dropped: after.dropped.saturating_sub(before.dropped),
         lost_sessions: after.lost_sessions.saturating_sub(before.lost_sessions),
         evicted_statements: after.evicted_statements.saturating_sub(before.evicted_statements),
         gap_ns: drained.gap_ns,
         lost_reasons: Vec::new(),
     };
+    let damaged = drained.corrupt + side.broken;
+    if damaged > 0 {
+        about.warnings.push(Warning::Other {
+            code: "damaged-records".to_owned(),
+            message: format!("{damaged} records or rings of the segment made no sense and were skipped"),
+            remedy: "something wrote into the segment, or the library and this command do not belong together; please \
+                     report it"
+                .to_owned(),
+        });
+    }
     note_unavailable(&mut meta.counters, &mapping, &drained.lanes);
     refresh(&mut meta.servers, &mapping);
     if server_ended && !about.in_flight.is_empty() {
