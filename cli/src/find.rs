@@ -74,7 +74,9 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
 /// The server that process `pid` belongs to.
 pub fn server(pid: u32) -> Result<Server> {
     if !Path::new(&format!("/proc/{pid}")).exists() {
-        return Err(Error::new(format!("there is no process {pid}; 'perquery list' shows the servers of this host")));
+        return Err(Error::new(format!(
+            "there is no process {pid}; 'perquery list' shows the servers of this host"
+        )));
     }
     let paths = segment_paths(pid).map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => no_permission(pid),

@@ -32,9 +32,10 @@ pub fn launch(command: &[OsString], library: &Path) -> Result<(Launched, Mapping
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::new("name a program after --"));
     };
-    let (segment, mapping) =
-        Mapping::make(Shape::RUN).map_err(|e| Error::new(format!("the shared segment can't be made: {e}")))?;
-    let signals = Signals::new(PASSED_ON).map_err(|e| Error::new(format!("signals can't be watched: {e}")))?;
+    let (segment, mapping) = Mapping::make(Shape::RUN)
+        .map_err(|e| Error::new(format!("the shared segment can't be made: {e}")))?;
+    let signals =
+        Signals::new(PASSED_ON).map_err(|e| Error::new(format!("signals can't be watched: {e}")))?;
     let child = Command::new(program)
         .args(arguments)
         .env("LD_PRELOAD", preload(library))

@@ -68,8 +68,6 @@ pub mod header {
     pub const EVICTED_STATEMENTS: usize = 17;
     /// Accepted connections.
     pub const ACCEPTED: usize = 18;
-    /// Calls of a hook on a session's descriptor, counted in coarse steps: zero means "hooks never called".
-    pub const HOOK_CALLS: usize = 19;
     /// Path of the executable, NUL padded, 64 words.
     pub const EXE: usize = 64;
     /// Words of the path.

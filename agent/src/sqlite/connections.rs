@@ -54,12 +54,14 @@ unsafe impl Sync for Connections {}
 impl Connections {
     /// None.
     pub const fn new() -> Self {
-        const ENTRY: Entry = Entry {
-            key: AtomicUsize::new(0),
-            busy: AtomicU32::new(0),
-            connection: UnsafeCell::new(Connection::NONE),
-        };
-        Connections { entries: [ENTRY; ENTRIES] }
+        let entries = [const {
+            Entry {
+                key: AtomicUsize::new(0),
+                busy: AtomicU32::new(0),
+                connection: UnsafeCell::new(Connection::NONE),
+            }
+        }; ENTRIES];
+        Connections { entries }
     }
 
     fn places(&self, key: usize) -> impl Iterator<Item = &Entry> {

@@ -27,7 +27,9 @@ impl Claim {
             control.claim(pid, us, start_ticks(us).unwrap_or(0))
         };
         if !claimed {
-            return Err(Error::new(format!("another perquery has just begun to record process {server}; end that one first")));
+            return Err(Error::new(format!(
+                "another perquery has just begun to record process {server}; end that one first"
+            )));
         }
         Ok(Claim { mapping })
     }

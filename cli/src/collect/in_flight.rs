@@ -41,7 +41,11 @@ impl Slots {
             }
             let Some(seen) = slot.snapshot() else { continue };
             let key = (seen.uid, seen.start_ns);
-            if seen.start_ns == 0 || self.reported.contains(&key) || !gone(seen.pid) || found.len() >= SHOWN_MAX {
+            if seen.start_ns == 0
+                || self.reported.contains(&key)
+                || !gone(seen.pid)
+                || found.len() >= SHOWN_MAX
+            {
                 continue;
             }
             self.reported.insert(key);

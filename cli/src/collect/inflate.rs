@@ -92,7 +92,9 @@ mod tests {
         let mut execute = execution(compressed(b"\x17\x01\0\0\0\0\x01\0\0\0"), FLAG_TEXT_ZLIB);
         inflate(&mut execute);
         assert_eq!((execute.command, execute.flags), (Command::Execute, FLAG_TEXT_UNKNOWN));
-        for (bytes, flag) in [(b"garbage".to_vec(), FLAG_TEXT_ZLIB), (vec![], FLAG_TEXT_ZLIB), (vec![1], FLAG_TEXT_ZSTD)] {
+        for (bytes, flag) in
+            [(b"garbage".to_vec(), FLAG_TEXT_ZLIB), (vec![], FLAG_TEXT_ZLIB), (vec![1], FLAG_TEXT_ZSTD)]
+        {
             let mut e = execution(bytes, flag);
             inflate(&mut e);
             assert_eq!((e.text.as_slice(), e.flags), (&b""[..], FLAG_TEXT_UNKNOWN));

@@ -5,8 +5,8 @@
 
 mod claim;
 mod drain;
-mod inflate;
 mod in_flight;
+mod inflate;
 mod resolve;
 
 use crate::aggregate::{Aggregator, Sample};
@@ -16,8 +16,8 @@ use crate::warnings::Warning;
 use claim::Claim;
 use crossbeam_channel::RecvTimeoutError;
 use drain::{Drain, Message};
-pub use in_flight::process_is_gone;
 use in_flight::Slots;
+pub use in_flight::process_is_gone;
 use perquery_agent::counters::{CHEAP_MASK, CLIENT_WAIT_NS, Selection, Source, Unavailable, info};
 use perquery_agent::segment::layout::header;
 use perquery_agent::segment::reader::{Mapping, decode_all, now_ns};
@@ -80,7 +80,12 @@ fn with_cheap(selection: &Selection) -> Selection {
 }
 
 /// Collects until `watch` says that it is over or that the server has ended.
-pub fn collect(target: Target, selection: &Selection, outputs: Outputs, watch: &mut dyn Watch) -> Result<Collected> {
+pub fn collect(
+    target: Target,
+    selection: &Selection,
+    outputs: Outputs,
+    watch: &mut dyn Watch,
+) -> Result<Collected> {
     let mapping = Arc::new(target.mapping);
     let selection = with_cheap(selection);
     let claim = Claim::take(Arc::clone(&mapping), target.server.pid)?;
@@ -93,9 +98,7 @@ pub fn collect(target: Target, selection: &Selection, outputs: Outputs, watch: &
         writer: format!("perquery {}", env!("CARGO_PKG_VERSION")),
     };
     let mut recording = match outputs.recording {
-        Some((path, file)) => {
-            Some((Writer::new(file, &meta).context(|| cannot_write(&path))?, path))
-        }
+        Some((path, file)) => Some((Writer::new(file, &meta).context(|| cannot_write(&path))?, path)),
         None => None,
     };
     let before = losses(&mapping)?;
@@ -226,9 +229,8 @@ impl Side {
             words,
             |mut execution| {
                 resolver.with(&mut execution, |sample: &Sample| {
-                    *executions += u64::from(
-                        sample.execution.kind == perquery_agent::segment::record::KIND_EXECUTION,
-                    );
+                    *executions +=
+                        u64::from(sample.execution.kind == perquery_agent::segment::record::KIND_EXECUTION);
                     if let Some(aggregator) = aggregator {
                         aggregator.add(sample);
                     }
@@ -299,7 +301,8 @@ fn note_unavailable(counters: &mut [CounterMeta], mapping: &Mapping, lanes: &[us
     let Ok(segment) = mapping.segment() else { return };
     let noted: Vec<_> = lanes.iter().filter_map(|n| segment.lane(*n)).map(|l| l.counters_noted()).collect();
     for counter in counters {
-        let reason = |codes: &[u8; 64]| codes.get(usize::from(counter.id)).and_then(|c| Unavailable::from_code(*c));
+        let reason =
+            |codes: &[u8; 64]| codes.get(usize::from(counter.id)).and_then(|c| Unavailable::from_code(*c));
         let reasons: Vec<_> = noted.iter().map(|(codes, _)| reason(codes)).collect();
         if !reasons.is_empty()
             && reasons.iter().all(Option::is_some)

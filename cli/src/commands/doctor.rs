@@ -42,7 +42,9 @@ pub fn doctor(args: &Doctor) -> Result<ExitCode> {
     host(&mut found);
     if let Some(pid) = args.pid {
         if !Path::new(&format!("/proc/{pid}")).exists() {
-            return Err(Error::new(format!("there is no process {pid}; 'perquery list' shows the servers of this host")));
+            return Err(Error::new(format!(
+                "there is no process {pid}; 'perquery list' shows the servers of this host"
+            )));
         }
         process(&mut found, pid);
     }
@@ -96,7 +98,8 @@ fn process(found: &mut Findings, pid: u32) {
     let maps = match read("maps") {
         Ok(maps) => maps,
         Err(e) => {
-            let text = format!("{name} can't be looked into ({e}); run perquery as root or as the server's user");
+            let text =
+                format!("{name} can't be looked into ({e}); run perquery as root or as the server's user");
             found.add(Verdict::Problem, text);
             return;
         }
@@ -217,7 +220,9 @@ fn limits(found: &mut Findings, limits: &str) {
     match soft("Max open files") {
         Some(files) if files < 512 => found.add(
             Verdict::Note,
-            format!("only {files} descriptors are allowed: few threads can have perf events; raise LimitNOFILE="),
+            format!(
+                "only {files} descriptors are allowed: few threads can have perf events; raise LimitNOFILE="
+            ),
         ),
         Some(files) => found.add(Verdict::Fine, format!("{files} descriptors are allowed")),
         None => {}
@@ -225,7 +230,9 @@ fn limits(found: &mut Findings, limits: &str) {
     if let Some(space) = soft("Max address space").filter(|space| *space < 16 << 30) {
         found.add(
             Verdict::Note,
-            format!("the address space is limited to {space} bytes; the segment needs 2 GiB of it (not of memory)"),
+            format!(
+                "the address space is limited to {space} bytes; the segment needs 2 GiB of it (not of memory)"
+            ),
         );
     }
 }

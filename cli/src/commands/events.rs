@@ -12,7 +12,9 @@ pub fn events(args: &Events) -> Result<ExitCode> {
     match args.format {
         FormatName::Text => crate::events::render_text(&mut out),
         FormatName::Json => crate::events::render_json(&mut out),
-        FormatName::Csv => return Err(Error::new("events are printed as text or json; leave --format csv out")),
+        FormatName::Csv => {
+            return Err(Error::new("events are printed as text or json; leave --format csv out"));
+        }
     }
     .or_else(broken_pipe)?;
     Ok(ExitCode::SUCCESS)

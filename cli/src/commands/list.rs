@@ -16,13 +16,20 @@ pub fn list() -> Result<ExitCode> {
     if servers.is_empty() {
         text.push_str("no server with perquery's library\n");
     } else {
-        let _ = writeln!(text, "{:>8}  {:<12} {:<9} {:>8} {:>10}  EXECUTABLE", "PID", "KIND", "CAPTURE", "SESSIONS", "COLLECTOR");
+        let _ = writeln!(
+            text,
+            "{:>8}  {:<12} {:<9} {:>8} {:>10}  EXECUTABLE",
+            "PID", "KIND", "CAPTURE", "SESSIONS", "COLLECTOR"
+        );
         for server in &servers {
             let _ = writeln!(text, "{}", line(server));
         }
     }
     if hidden > 0 {
-        let _ = writeln!(text, "({hidden} processes of other users could not be looked at; run as root to see them)");
+        let _ = writeln!(
+            text,
+            "({hidden} processes of other users could not be looked at; run as root to see them)"
+        );
     }
     say(&text)
 }
@@ -42,9 +49,7 @@ fn line(server: &Server) -> String {
         (pid, start) if pid != 0 && find::start_ticks(pid) == Some(start) => pid.to_string(),
         _ => "-".to_owned(),
     };
-    let note = if segment.word(header::HOOK_CALLS).load(Ordering::Relaxed) == 0
-        && segment.word(header::ACCEPTED).load(Ordering::Relaxed) == 0
-    {
+    let note = if segment.word(header::ACCEPTED).load(Ordering::Relaxed) == 0 {
         "  (no session seen yet)"
     } else {
         ""

@@ -23,7 +23,9 @@ const WIDTH_WITHOUT_TERMINAL: usize = 110;
 pub fn usage(e: &clap::Error) -> ExitCode {
     if matches!(
         e.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
         let help = e.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
         let _ = e.print();

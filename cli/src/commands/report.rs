@@ -20,13 +20,16 @@ pub fn report(args: &args::Report) -> Result<ExitCode> {
             Error::new(format!("{name} can't be read: {e}; name a recording of 'perquery record' with -i"))
         })?;
         if file.metadata().is_ok_and(|about| about.is_dir()) {
-            return Err(Error::new(format!("{name} is a folder; name a recording of 'perquery record' with -i")));
+            return Err(Error::new(format!(
+                "{name} is a folder; name a recording of 'perquery record' with -i"
+            )));
         }
         Box::new(BufReader::with_capacity(1 << 18, file))
     };
     let mut aggregator = Aggregator::new(&args.show.by, Limits::default());
     let about = load(from, &mut aggregator).context(|| name.to_string())?;
-    let report = Report::new(aggregator, about, &options(&args.show)).map_err(|e| Error::new(e.to_string()))?;
+    let report =
+        Report::new(aggregator, about, &options(&args.show)).map_err(|e| Error::new(e.to_string()))?;
     print(&report, &args.show)?;
     Ok(ExitCode::SUCCESS)
 }

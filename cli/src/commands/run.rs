@@ -38,8 +38,9 @@ pub fn run(args: &Run) -> Result<ExitCode> {
     };
     let report_to = args.report.as_deref().map(create).transpose()?;
     // A wrong key is better told before the program has run for hours.
-    let mut check = Report::new(Aggregator::new(&[], Limits::default()), Default::default(), &Default::default())
-        .map_err(|e| Error::new(e.to_string()))?;
+    let mut check =
+        Report::new(Aggregator::new(&[], Limits::default()), Default::default(), &Default::default())
+            .map_err(|e| Error::new(e.to_string()))?;
     check.servers.clear();
     let (launched, mapping) = launch(&args.command, &library)?;
     let server = ServerInfo { pid: launched.pid(), ..ServerInfo::default() };
@@ -60,7 +61,9 @@ pub fn run(args: &Run) -> Result<ExitCode> {
         let report = Report::new(aggregator, done.about, &options(&args.show));
         let result = report.map_err(|e| Error::new(e.to_string())).and_then(|report| {
             let written = match report_to {
-                Some(file) => crate::report::write(&report, format(&args.show, false), io::BufWriter::new(file)),
+                Some(file) => {
+                    crate::report::write(&report, format(&args.show, false), io::BufWriter::new(file))
+                }
                 None => {
                     let mut err = io::stderr().lock();
                     let terminal = io::stderr().is_terminal();

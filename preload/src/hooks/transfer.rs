@@ -219,7 +219,7 @@ pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c
 pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let ticket = if ENGINE.watches(fd) && flags & libc::MSG_PEEK == 0 && !message.is_null() {
         // SAFETY: the caller gave a message header with its vector.
-        before_read(fd, unsafe { length((*message).msg_iov, (*message).msg_iovlen as usize) })
+        before_read(fd, unsafe { length((*message).msg_iov, (*message).msg_iovlen) })
     } else {
         Ticket::NONE
     };
@@ -234,9 +234,7 @@ pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: 
     if ticket.is_some() && n > 0 {
         // SAFETY: the kernel has filled `n` bytes of the message's vector.
         unsafe {
-            parts((*message).msg_iov, (*message).msg_iovlen as usize, n, |buffer, n| {
-                after_read(ticket, buffer, n)
-            });
+            parts((*message).msg_iov, (*message).msg_iovlen, n, |buffer, n| after_read(ticket, buffer, n));
         }
     }
     n
@@ -257,9 +255,7 @@ pub unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags
     if ticket.is_some() && n > 0 {
         // SAFETY: the kernel has taken `n` bytes of the message's vector.
         unsafe {
-            parts((*message).msg_iov, (*message).msg_iovlen as usize, n, |buffer, n| {
-                after_write(ticket, buffer, n)
-            });
+            parts((*message).msg_iov, (*message).msg_iovlen, n, |buffer, n| after_write(ticket, buffer, n));
         }
     }
     n
