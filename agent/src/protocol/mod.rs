@@ -14,7 +14,7 @@ pub mod postgres;
 mod statements;
 
 use crate::strings::Bytes;
-pub use statements::{StatementMap, TextRef};
+pub use statements::{STATEMENTS_CAP, StatementMap, TextRef};
 
 /// How much of a statement's text is kept, in bytes. PostgreSQL keeps 1 KiB and the performance schema as much; object
 /// mappers write 2–4 KiB. A longer text is cut and marked so.
