@@ -120,7 +120,9 @@ fn a_killed_query_shows_its_error() {
         let mut client = server.client();
         let id = client.connection_id();
         let victim = std::thread::spawn(move || {
-            client.query_drop("SELECT SUM(a.seq) FROM seq_1_to_10000000 a, seq_1_to_10000000 b").is_err()
+            client
+                .query::<String, _>("SELECT SUM(a.seq) FROM seq_1_to_10000000 a, seq_1_to_10000000 b")
+                .is_err()
         });
         let mut root = server.root();
         wait_for("the query to run", SOON, || {

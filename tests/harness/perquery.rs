@@ -1,14 +1,14 @@
 //! The command under test: its verbs with a scrubbed environment, and their results.
 
-use crate::artifacts;
 use crate::process::{Ended, Process, run as run_process};
 use crate::report::Report;
 use crate::wait::{SOON, wait_until};
+use crate::{artifacts, proc};
 use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Takes away what would change the behaviour of the library or the command.
 pub fn scrub(command: &mut Command) -> &mut Command {
@@ -108,9 +108,16 @@ impl Recording {
         report(&path, by)
     }
 
-    /// ^C and how it ended.
+    /// ^C and how it ended. A client has its answer a moment before the server is done with the query, and a query
+    /// that is not done belongs to nobody's recording: so the server is given the time to come to rest.
     #[track_caller]
     pub fn end(mut self) -> Ended {
+        let asked = Instant::now();
+        let mut rests = 0;
+        while rests < 3 && asked.elapsed() < Duration::from_secs(2) {
+            rests = if proc::is_idle(self.server) { rests + 1 } else { 0 };
+            std::thread::sleep(Duration::from_millis(2));
+        }
         self.process.signal(Signal::INT);
         self.process.wait(Duration::from_secs(60))
     }

@@ -74,3 +74,13 @@ pub fn threads(pid: u32) -> Vec<u32> {
     let Ok(tasks) = std::fs::read_dir(path(pid, "task")) else { return Vec::new() };
     tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
+
+/// Does no thread of a process, or of its children, run or wait for a disk?
+pub fn is_idle(pid: u32) -> bool {
+    let state = |pid: u32, tid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).unwrap_or('S')
+    };
+    let sleeps = |pid: u32| threads(pid).into_iter().all(|tid| !matches!(state(pid, tid), 'R' | 'D'));
+    sleeps(pid) && children(pid).into_iter().all(sleeps)
+}
