@@ -64,11 +64,16 @@ pub fn exe_of(pid: u32) -> String {
     fs::read_link(format!("/proc/{pid}/exe")).map(|p| p.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Start time of a process in clock ticks since boot (/proc/PID/stat, field 22).
+/// Start time of a process in clock ticks since boot (/proc/PID/stat, field 22); `None` when it is dead, also when its
+/// parent has not waited for it yet.
 pub fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may contain anything.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// The server that process `pid` belongs to.

@@ -53,6 +53,17 @@ impl<'a> Control<'a> {
         }
     }
 
+    /// Not 0: only this connection is captured.
+    #[inline]
+    pub fn only_connection(&self) -> u64 {
+        self.load(at::ONLY_CONNECTION)
+    }
+
+    /// Collector: captures only the session with this connection id; 0: all. Before [`switch_on`](Self::switch_on).
+    pub fn set_only_connection(&self, connection_id: u64) {
+        self.word(at::ONLY_CONNECTION).store(connection_id, Ordering::Relaxed);
+    }
+
     /// Collector: asks for `wanted` and switches capture on.
     pub fn switch_on(&self, wanted: &Wanted, now_ns: u64) {
         let set = |at: usize, value: u64| self.word(at).store(value, Ordering::Relaxed);
@@ -73,6 +84,7 @@ impl<'a> Control<'a> {
 
     /// Switches capture off.
     pub fn switch_off(&self) {
+        self.set_only_connection(0);
         self.word(at::CAPTURE).store(0, Ordering::Release);
     }
 

@@ -89,6 +89,8 @@ pub mod control {
     pub const COLLECTOR_START: usize = 4;
     /// Why the agent switched capture off: 1: the collector was silent.
     pub const OFF_REASON: usize = 5;
+    /// Not 0: only the session with this connection id (MySQL thread id, PostgreSQL backend pid) is captured.
+    pub const ONLY_CONNECTION: usize = 6;
     /// Wanted counters: mask.
     pub const WANTED: usize = 8;
     /// Wanted: user mode only.

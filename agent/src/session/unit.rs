@@ -40,7 +40,14 @@ pub struct Running {
 impl Engine {
     /// A unit starts in session `entry` (number + 1).
     pub(super) fn start_unit(&self, t: &mut Thread, entry: u32, s: &mut Session, segment: &Segment<'static>) {
-        let capture = segment.control().capture();
+        let control = segment.control();
+        let mut capture = control.capture();
+        if capture != 0 {
+            let only = control.only_connection();
+            if only != 0 && s.machine().is_none_or(|m| m.identity().connection_id != only) {
+                capture = 0;
+            }
+        }
         let running = &mut s.running;
         *running = Running {
             active: true,

@@ -1,4 +1,8 @@
 //! The overrides. One thin wrapper for each function: *before*, the real call, *after*.
+//!
+//! # Safety
+//!
+//! `unsafe` is used to share pointers to code between threads.
 
 mod descriptors;
 mod sqlite;
