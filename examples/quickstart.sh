@@ -31,4 +31,6 @@ trap 'rm -rf "$shop"' EXIT
 cat examples/quickstart/*.sql |
     "$perquery" run -o "$shop/shop.pq" -- sqlite3 "$shop/shop.db" >/dev/null 2>&1 || true
 
+# Options of `perquery report` may follow: examples/quickstart.sh --format json
+[ $# -gt 0 ] || set -- --top 6
 "$perquery" report -i "$shop/shop.pq" "$@"
