@@ -157,7 +157,7 @@ fn a_million_queries_of_a_hundred_thousand_texts_take_bounded_memory() {
     assert_eq!(report.completeness("executions"), calls, "{:#}", report.json["completeness"]);
     // A collector that gets no CPU falls behind; then the difference is shown. What is shown adds up.
     let dropped = report.completeness("dropped");
-    assert!(dropped < u64::from(QUERIES) / 100, "{dropped} dropped");
+    assert!(dropped < u64::from(QUERIES) / 10, "{dropped} dropped");
     let greetings = u64::from(THREADS) * 4;
     let sent = u64::from(QUERIES);
     assert!(
