@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Where cargo puts this run's artifacts: three parents above the running test binary (`target/<profile>/deps/x`).
+/// Where cargo puts this run's artifacts: three parents above a running test (`target/<profile>/deps/x`), two above a
+/// program (`target/<profile>/x`).
 pub fn target_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("the running test has a path");
-    exe.ancestors().nth(3).expect("a test binary lies in target/<profile>/deps").to_path_buf()
+    let is_test = exe.parent().is_some_and(|directory| directory.ends_with("deps"));
+    exe.ancestors().nth(if is_test { 3 } else { 2 }).expect("it lies in target/<profile>").to_path_buf()
 }
 
 /// The repository's root.

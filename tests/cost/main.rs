@@ -1,0 +1,179 @@
+//! The cost benchmark: what perquery and its peers add to a query, in paired rounds against real servers side by side.
+//!
+//! Servers and client share one CPU, collectors run on another. Each round runs one burst of the same statement against
+//! every server in random order and compares it with the same round's burst against the server without anything.
+
+mod options;
+mod pin;
+mod recorder;
+mod report;
+mod rounds;
+mod servers;
+mod settings;
+mod sqlite;
+mod statistics;
+mod throughput;
+mod wire;
+
+use options::Options;
+use pin::Cpus;
+use report::{Extra, Table};
+use rounds::{Measured, Side, Workload, measure};
+use servers::Kind;
+use statistics::Random;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Everything found so far.
+struct Run {
+    options: Options,
+    cpus: Cpus,
+    random: Random,
+    tables: Vec<Table>,
+    extras: Vec<(&'static str, Extra)>,
+    skipped: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::from(2);
+        }
+    };
+    let started = Instant::now();
+    println!("{}", machine());
+    let random = Random::new(options.seed);
+    let cpus = Cpus::of_this_process();
+    let mut run = Run { options, cpus, random, tables: Vec::new(), extras: Vec::new(), skipped: Vec::new() };
+    const SERVERS: [&str; 3] = ["mariadb", "postgres", "sqlite"];
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        if run.options.wants(kind.name(), &SERVERS) {
+            run.servers(kind);
+        }
+    }
+    if run.options.wants("sqlite", &SERVERS) {
+        run.applications();
+    }
+    println!("{:.0} s", started.elapsed().as_secs_f64());
+    run.skipped.sort();
+    run.skipped.dedup();
+    run.skipped.iter().for_each(|line| println!("{line}"));
+    if let Some(path) = &run.options.json
+        && let Err(e) = std::fs::write(path, format!("{:#}\n", run.json()))
+    {
+        eprintln!("{}: {e}", path.display());
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+impl Run {
+    fn servers(&mut self, kind: Kind) {
+        if let Some(why) = kind.unavailable() {
+            return self.skip(kind.name(), &why);
+        }
+        let mut measured: Vec<Option<Measured>> = servers::WORKLOADS.iter().map(|_| None).collect();
+        let mut extra = Extra::default();
+        for block in 0..self.options.restarts {
+            self.cpus.unpin_self();
+            let mut park = servers::Park::start(kind, &self.options, &self.cpus, &mut self.skipped);
+            let last = block + 1 == self.options.restarts;
+            if last && !self.options.latency_only {
+                extra.idle_percent = park.recorder(settings::DEFAULT).map(idle_percent);
+            }
+            self.block(&mut park.sides, &servers::WORKLOADS, &mut measured);
+            if last && !self.options.latency_only {
+                self.cpus.pin_self_elsewhere();
+                let turns = (self.options.rounds / 8).clamp(5, 20);
+                extra.throughput = throughput::measure(&park, turns, &mut self.random);
+                extra.completeness = park.stop_default();
+            }
+        }
+        self.conclude(kind.name(), &servers::WORKLOADS, measured);
+        print!("{}", extra.text(kind.name()));
+        println!();
+        self.extras.push((kind.name(), extra));
+    }
+
+    fn applications(&mut self) {
+        if let Some(why) = sqlite::unavailable() {
+            return self.skip("sqlite", &why);
+        }
+        let mut measured: Vec<Option<Measured>> = sqlite::WORKLOADS.iter().map(|_| None).collect();
+        for _ in 0..self.options.restarts {
+            self.cpus.unpin_self();
+            let mut park = sqlite::Park::start(&self.options, &self.cpus, &mut self.skipped);
+            self.block(&mut park.sides, &sqlite::WORKLOADS, &mut measured);
+        }
+        self.conclude("sqlite", &sqlite::WORKLOADS, measured);
+    }
+
+    /// All workloads over one set of servers.
+    fn block(&mut self, sides: &mut [Side], workloads: &[Workload], measured: &mut [Option<Measured>]) {
+        self.cpus.pin_self();
+        if !self.options.keep_priority && !pin::raise_priority(std::process::id()) {
+            eprintln!("not allowed to raise the priority: expect more noise");
+        }
+        let names: Vec<&str> = servers::WORKLOADS.iter().chain(&sqlite::WORKLOADS).map(|w| w.name).collect();
+        for (number, workload) in workloads.iter().enumerate() {
+            if !self.options.wants(workload.name, &names) {
+                continue;
+            }
+            let queries = self.burst_length(workload);
+            let rounds =
+                if workload.weight > 10 { self.options.rounds.div_ceil(4) } else { self.options.rounds };
+            let found = measure(sides, number, queries, rounds, &mut self.random);
+            match &mut measured[number] {
+                Some(before) => before.extend(found),
+                empty => *empty = Some(found),
+            }
+        }
+    }
+
+    fn burst_length(&self, workload: &Workload) -> usize {
+        (self.options.queries / workload.weight).max(4)
+    }
+
+    fn conclude(&mut self, server: &'static str, workloads: &[Workload], measured: Vec<Option<Measured>>) {
+        for (workload, found) in workloads.iter().zip(measured) {
+            let Some(found) = found else { continue };
+            let queries = self.burst_length(workload);
+            let table = Table::of(server, workload.name, queries, &found, &mut self.random);
+            println!("{}", table.text());
+            self.tables.push(table);
+        }
+    }
+
+    fn skip(&mut self, server: &str, why: &str) {
+        eprintln!("skipped: {server}: {why}");
+        self.skipped.push(format!("skipped: {server}: {why}"));
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let tables: Vec<_> = self.tables.iter().map(Table::json).collect();
+        let extras: Vec<_> = self.extras.iter().map(|(server, extra)| extra.json(server)).collect();
+        serde_json::json!({"schema": 1, "machine": machine(), "seed": self.options.seed,
+            "restarts": self.options.restarts, "results": tables, "servers": extras, "skipped": self.skipped})
+    }
+}
+
+/// CPU of a collector that has nothing to do, over five seconds.
+fn idle_percent(recorder: &recorder::Recorder) -> f64 {
+    let (before, started) = (recorder.cpu_ns(), Instant::now());
+    std::thread::sleep(Duration::from_secs(5));
+    (recorder.cpu_ns() - before) as f64 / started.elapsed().as_nanos() as f64 * 100.0
+}
+
+/// Processor, CPUs and kernel.
+fn machine() -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = cpuinfo.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown").to_owned()
+    };
+    let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{}, {} MHz, {cpus} CPUs, Linux {}", field("model name"), field("cpu MHz"), kernel.trim())
+}

@@ -1,0 +1,74 @@
+//! Paired rounds: in each, every setting runs one burst of the same statement, in random order.
+
+use crate::statistics::{Random, trimmed_mean};
+
+/// What can run a burst of a workload.
+pub trait Burst {
+    /// Runs `count` queries after a few to warm up; nanoseconds of each.
+    fn burst(&mut self, workload: usize, count: usize) -> Vec<f64>;
+}
+
+/// One statement.
+pub struct Workload {
+    /// Its name in tables.
+    pub name: &'static str,
+    /// So many times dearer than a point select; bursts and rounds are shorter for it.
+    pub weight: usize,
+}
+
+/// One place to run it.
+pub struct Side {
+    /// Name of the setting.
+    pub setting: String,
+    /// The connection.
+    pub connection: Box<dyn Burst>,
+}
+
+/// The name under which the first side is measured once more: the noise of the measurement itself.
+pub const AGAIN: &str = "not loaded, same server again";
+
+/// Nanoseconds per query, by setting and round. The first setting is the base, the second the base again.
+pub struct Measured {
+    /// Settings in order.
+    pub settings: Vec<String>,
+    /// For each setting, one number per round.
+    pub rounds: Vec<Vec<f64>>,
+}
+
+impl Measured {
+    /// Appends the rounds of another set of servers; settings that were not in both are dropped.
+    pub fn extend(&mut self, more: Measured) {
+        for (setting, rounds) in more.settings.into_iter().zip(more.rounds) {
+            if let Some(at) = self.settings.iter().position(|s| *s == setting) {
+                self.rounds[at].extend(rounds);
+            }
+        }
+    }
+}
+
+/// Runs the rounds of one workload over all sides.
+pub fn measure(
+    sides: &mut [Side],
+    workload: usize,
+    count: usize,
+    rounds: usize,
+    random: &mut Random,
+) -> Measured {
+    // Base, base again, the others.
+    let places: Vec<usize> = std::iter::once(0).chain(0..sides.len()).collect();
+    let mut settings: Vec<String> = places.iter().map(|&at| sides[at].setting.clone()).collect();
+    settings[1] = AGAIN.to_owned();
+    let mut measured = Measured { settings, rounds: vec![Vec::with_capacity(rounds); places.len()] };
+    for side in sides.iter_mut() {
+        side.connection.burst(workload, count);
+    }
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    for _ in 0..rounds {
+        random.shuffle(&mut order);
+        for &entry in &order {
+            let mut times = sides[places[entry]].connection.burst(workload, count);
+            measured.rounds[entry].push(trimmed_mean(&mut times));
+        }
+    }
+    measured
+}

@@ -1,0 +1,314 @@
+//! The servers of one run, side by side: one per setting and peer, with the same tables, started two at a time.
+
+use crate::options::Options;
+use crate::pin::{self, Cpus};
+use crate::recorder::{self, Recorder};
+use crate::rounds::{Burst, Side, Workload};
+use crate::settings::{BASE, DEFAULT, MARIADB_PEERS, POSTGRES_PEERS, Peer, Perquery, SETTINGS};
+use crate::wire::{Connection, MySql, Postgres, Wire};
+use harness::mariadb::{self, Launch, MariaDb};
+use harness::postgres;
+use harness::process::Process;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// The statements, the same for both servers. Weights are rough; they only shorten bursts.
+pub const WORKLOADS: [Workload; 5] = [
+    Workload { name: "point select", weight: 1 },
+    Workload { name: "point select, prepared", weight: 1 },
+    Workload { name: "100-row range", weight: 4 },
+    Workload { name: "insert", weight: 2 },
+    Workload { name: "5 ms aggregate", weight: 100 },
+];
+
+/// Rows of the table that is read.
+const ROWS: u32 = 60_000;
+const POINT: &str = "SELECT c FROM goods WHERE id = ";
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// MariaDB.
+    MariaDb,
+    /// PostgreSQL.
+    Postgres,
+}
+
+impl Kind {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::MariaDb => "mariadb",
+            Kind::Postgres => "postgres",
+        }
+    }
+
+    /// Why it can't run here.
+    pub fn unavailable(self) -> Option<String> {
+        match self {
+            Kind::MariaDb => mariadb::PROGRAMS
+                .iter()
+                .find(|p| !harness::has_program(p))
+                .map(|p| format!("{p} is not installed")),
+            Kind::Postgres => postgres::unavailable(),
+        }
+    }
+
+    fn peers(self) -> &'static [Peer] {
+        match self {
+            Kind::MariaDb => &MARIADB_PEERS,
+            Kind::Postgres => &POSTGRES_PEERS,
+        }
+    }
+}
+
+/// A server of either kind.
+enum Instance {
+    MariaDb(MariaDb),
+    Postgres(postgres::Postgres),
+}
+
+impl Instance {
+    fn start(kind: Kind, loaded: bool, options: &[&str]) -> Self {
+        let launch = if loaded { Launch::Preloaded } else { Launch::Plain };
+        let own = options.iter().map(|&o| o.to_owned());
+        match kind {
+            Kind::MariaDb => {
+                let options = mariadb::Options { launch, arguments: own.collect(), ..Default::default() };
+                Instance::MariaDb(MariaDb::start(&options))
+            }
+            Kind::Postgres => {
+                // Nothing may run in between, and nothing beside the backend.
+                let quiet = [
+                    "autovacuum=off",
+                    "checkpoint_timeout=1h",
+                    "synchronous_commit=off",
+                    "max_parallel_workers_per_gather=0",
+                    "jit=off",
+                ];
+                let settings = quiet.map(str::to_owned).into_iter().chain(own).collect();
+                let options = postgres::Options { launch, settings, ..Default::default() };
+                Instance::Postgres(postgres::Postgres::start(&options))
+            }
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
+            Instance::MariaDb(server) => server.pid,
+            Instance::Postgres(server) => server.pid,
+        }
+    }
+
+    fn connect(&self) -> Box<dyn Wire> {
+        match self {
+            Instance::MariaDb(server) => Box::new(MySql::connect(&server.socket(), mariadb::DATABASE)),
+            Instance::Postgres(server) => {
+                let socket = server.directory.path().join(format!(".s.PGSQL.{}", server.port));
+                Box::new(Postgres::connect(&socket, postgres::USER, postgres::DATABASE))
+            }
+        }
+    }
+
+    fn fill(&self) {
+        let mut client = self.connect();
+        match self {
+            Instance::MariaDb(_) => {
+                client.run("CREATE TABLE goods (id INT PRIMARY KEY, k INT, c VARCHAR(120))");
+                client.run(&format!(
+                    "INSERT INTO goods SELECT seq, seq * 7 % 1000, REPEAT('x', 100) FROM seq_1_to_{ROWS}"
+                ));
+                client.run("CREATE TABLE sink (id BIGINT AUTO_INCREMENT PRIMARY KEY, c VARCHAR(120))");
+            }
+            Instance::Postgres(_) => {
+                client.run("CREATE TABLE goods (id INT PRIMARY KEY, k INT, c VARCHAR(120))");
+                client.run(&format!(
+                    "INSERT INTO goods SELECT i, i * 7 % 1000, REPEAT('x', 100) FROM generate_series(1, {ROWS}) i"
+                ));
+                client.run("CREATE TABLE sink (id BIGSERIAL PRIMARY KEY, c VARCHAR(120))");
+                client.run("VACUUM ANALYZE goods");
+                client.run("CHECKPOINT");
+            }
+        }
+    }
+
+    /// A connection with the commands of [`WORKLOADS`].
+    fn ready(&self, aggregated_rows: u32) -> Connection {
+        let mut client = self.connect();
+        let placeholder = if matches!(self, Instance::MariaDb(_)) { "?" } else { "$1" };
+        let commands = vec![
+            client.text(&format!("{POINT}4711")),
+            client.prepared(&format!("{POINT}{placeholder}"), 4711),
+            client.text("SELECT id, k, c FROM goods WHERE id BETWEEN 4711 AND 4810"),
+            client.text("INSERT INTO sink (c) VALUES ('0123456789012345678901234567890123456789')"),
+            client.text(&aggregate(aggregated_rows)),
+        ];
+        Connection { client, commands }
+    }
+}
+
+fn aggregate(rows: u32) -> String {
+    format!("SELECT COUNT(*), SUM(k) FROM goods WHERE id <= {rows}")
+}
+
+/// How many rows take about 5 ms to sum up.
+fn rows_of_5_ms(server: &Instance) -> u32 {
+    let mut client = server.connect();
+    let command = client.text(&aggregate(ROWS / 4));
+    let mut best_s = f64::MAX;
+    for _ in 0..10 {
+        let started = Instant::now();
+        client.exchange(&command);
+        best_s = best_s.min(started.elapsed().as_secs_f64());
+    }
+    ((f64::from(ROWS / 4) * 5e-3 / best_s) as u32).min(ROWS)
+}
+
+/// Servers side by side. Their order: the base first.
+pub struct Park {
+    /// One per setting.
+    pub sides: Vec<Side>,
+    servers: Vec<(String, Instance)>,
+    recorders: Vec<(String, Recorder)>,
+    _tracers: Vec<Process>,
+    _files: TempDir,
+    cpus: Cpus,
+}
+
+impl Park {
+    /// Starts everything that was asked for; what can't run here goes into `skipped`.
+    pub fn start(kind: Kind, options: &Options, cpus: &Cpus, skipped: &mut Vec<String>) -> Self {
+        let mut skip = |name: &str, why: String| {
+            skipped.push(format!("skipped: {}, {name}: {why}", kind.name()));
+            eprintln!("skipped: {}, {name}: {why}", kind.name());
+        };
+        let names = setting_names();
+        let mut wanted: Vec<(String, Perquery, Option<&Peer>)> = Vec::new();
+        for setting in SETTINGS.iter().filter(|s| s.name == BASE || options.wants(s.name, &names)) {
+            wanted.push((setting.name.to_owned(), setting.perquery, None));
+        }
+        for peer in kind.peers().iter().filter(|p| options.wants(p.name, &names)) {
+            match peer.library {
+                Some(library) if !postgres_library(library) => skip(peer.name, format!("no {library}")),
+                _ => wanted.push((peer.name.to_owned(), Perquery::Absent, Some(peer))),
+            }
+        }
+        let servers = start_all(kind, &wanted);
+        let rows = rows_of_5_ms(&servers[0].1);
+        let mut park = Park {
+            sides: Vec::new(),
+            servers: Vec::new(),
+            recorders: Vec::new(),
+            _tracers: Vec::new(),
+            _files: harness::scratch::directory("cost"),
+            cpus: cpus.clone(),
+        };
+        for ((name, perquery, peer), (_, server)) in wanted.into_iter().zip(servers) {
+            cpus.pin(server.pid());
+            if !options.keep_priority {
+                pin::raise_priority(server.pid());
+            }
+            match park.admit(&name, perquery, peer, server, rows) {
+                Ok(()) => {}
+                Err(why) => skip(&name, why),
+            }
+        }
+        park
+    }
+
+    fn admit(
+        &mut self,
+        name: &str,
+        perquery: Perquery,
+        peer: Option<&Peer>,
+        server: Instance,
+        rows: u32,
+    ) -> Result<(), String> {
+        let mut connection = server.ready(rows);
+        let path = self.recording(self.servers.len());
+        match perquery {
+            Perquery::Absent | Perquery::Off => {}
+            Perquery::On(variants) => {
+                let recorder = Recorder::start(server.pid(), variants, path, &self.cpus)?;
+                self.recorders.push((name.to_owned(), recorder));
+            }
+            Perquery::OffAfter(variants) => {
+                let mut recorder = Recorder::start(server.pid(), variants, path, &self.cpus)?;
+                connection.burst(0, 1000);
+                recorder.end();
+            }
+        }
+        if let Some(program) = peer.and_then(|p| p.bpftrace) {
+            let executable = std::fs::read_link(format!("/proc/{}/exe", server.pid()))
+                .map_err(|e| format!("the server's executable: {e}"))?;
+            self._tracers.push(recorder::bpftrace(server.pid(), program, &executable, &self.cpus)?);
+        }
+        self.sides.push(Side { setting: name.to_owned(), connection: Box::new(connection) });
+        self.servers.push((name.to_owned(), server));
+        Ok(())
+    }
+
+    fn recording(&self, number: usize) -> PathBuf {
+        self._files.path().join(format!("{number}.pq"))
+    }
+
+    /// The collector of a setting.
+    pub fn recorder(&self, setting: &str) -> Option<&Recorder> {
+        self.recorders.iter().find(|(name, _)| name == setting).map(|(_, recorder)| recorder)
+    }
+
+    /// New connections to the server of a setting, with the point select's text.
+    pub fn clients(&self, setting: &str, count: usize) -> Option<Vec<Connection>> {
+        let (_, server) = self.servers.iter().find(|(name, _)| name == setting)?;
+        Some((0..count).map(|_| server.ready(1)).collect())
+    }
+
+    /// Ends the default's recording: executions and drops.
+    pub fn stop_default(&mut self) -> Option<(u64, u64)> {
+        let at = self.recorders.iter().position(|(name, _)| name == DEFAULT)?;
+        Some(self.recorders.remove(at).1.stop())
+    }
+}
+
+impl Drop for Park {
+    fn drop(&mut self) {
+        // Collectors first: what they would say about dying servers is of no interest.
+        self.recorders.clear();
+    }
+}
+
+/// The names of all settings and peers.
+pub fn setting_names() -> Vec<&'static str> {
+    let peers = MARIADB_PEERS.iter().chain(&POSTGRES_PEERS).map(|p| p.name);
+    SETTINGS.iter().map(|s| s.name).chain(peers).collect()
+}
+
+fn postgres_library(name: &str) -> bool {
+    let home = postgres::programs().and_then(|bin| Some(bin.parent()?.join("lib").join(name)));
+    home.is_some_and(|path| path.exists())
+}
+
+/// Starts and fills the servers on all CPUs, two at a time, in the order asked for.
+fn start_all(kind: Kind, wanted: &[(String, Perquery, Option<&Peer>)]) -> Vec<(usize, Instance)> {
+    let next = Mutex::new(0..wanted.len());
+    let started = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let Some(number) = next.lock().expect("no panic yet").next() else { return };
+                    let (_, perquery, peer) = &wanted[number];
+                    let options = peer.map_or([].as_slice(), |p| p.options);
+                    let server = Instance::start(kind, *perquery != Perquery::Absent, options);
+                    server.fill();
+                    started.lock().expect("no panic yet").push((number, server));
+                }
+            });
+        }
+    });
+    let mut started = started.into_inner().expect("no panic yet");
+    started.sort_by_key(|(number, _)| *number);
+    started
+}
