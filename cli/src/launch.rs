@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use perquery_agent::segment::layout::Shape;
-use perquery_agent::segment::reader::Mapping;
+use perquery_agent::counters::Wanted;
+use perquery_agent::segment::reader::{Mapping, now_ns};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use rustix::termios::tcgetpgrp;
@@ -27,13 +28,16 @@ pub struct Launched {
 /// Signals that are passed on.
 const PASSED_ON: [i32; 8] = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH];
 
-/// Starts `command` with `library` preloaded.
-pub fn launch(command: &[OsString], library: &Path) -> Result<(Launched, Mapping)> {
+/// Starts `command` with `library` preloaded and capture on: a program that lives 5 ms loses nothing.
+pub fn launch(command: &[OsString], library: &Path, wanted: &Wanted) -> Result<(Launched, Mapping)> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::new("name a program after --"));
     };
     let (segment, mapping) = Mapping::make(Shape::RUN)
         .map_err(|e| Error::new(format!("the shared segment can't be made: {e}")))?;
+    if let Ok(segment) = mapping.segment() {
+        segment.control().switch_on(wanted, now_ns());
+    }
     let signals =
         Signals::new(PASSED_ON).map_err(|e| Error::new(format!("signals can't be watched: {e}")))?;
     let child = Command::new(program)

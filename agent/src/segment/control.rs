@@ -34,6 +34,12 @@ impl<'a> Control<'a> {
         self.word(at::CAPTURE).load(Ordering::Acquire)
     }
 
+    /// The generation of the present or last capture.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.load(at::GENERATION)
+    }
+
     /// What is wanted; read it after [`capture`](Self::capture) showed a new generation.
     pub fn wanted(&self) -> Wanted {
         let mut custom = [CustomEvent::default(); crate::counters::CUSTOM_MAX];

@@ -50,7 +50,13 @@ impl<'a> Lane<'a> {
 
     /// The ring.
     pub fn ring(&self) -> Ring<'a> {
-        Ring { words: self.ring, head: self.word(at::HEAD), tail: self.word(at::TAIL) }
+        Ring {
+            words: self.ring,
+            head: self.word(at::HEAD),
+            tail: self.word(at::TAIL),
+            skip_from: self.word(at::SKIP_FROM),
+            skip_to: self.word(at::SKIP_TO),
+        }
     }
 
     /// Counts a dropped record.

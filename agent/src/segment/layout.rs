@@ -115,6 +115,10 @@ pub mod lane {
     pub const DROPS: usize = 3;
     /// Counters of perf that this thread can only count in user mode, mask.
     pub const USER_MODE_ONLY: usize = 4;
+    /// The ring's last jump: from this position.
+    pub const SKIP_FROM: usize = 5;
+    /// The ring's last jump: to this position.
+    pub const SKIP_TO: usize = 6;
     /// Why a wanted counter is unavailable here: 64 reason bytes, by counter number.
     pub const UNAVAILABLE: usize = 8;
     /// The ring's tail.

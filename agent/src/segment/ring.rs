@@ -13,13 +13,16 @@
 //! a full ring drops the record.
 //!
 //! An empty ring starts over at its beginning once it has passed [`REWIND_WORDS`], so that a lightly loaded lane keeps
-//! using the same few pages: they stay in the processor's cache, and the rest of the segment is never touched.
+//! using the same few pages: they stay in the processor's cache, and the rest of the segment is never touched. The
+//! positions jump to the next lap then; from where to where stands in `skip_from` and `skip_to`, and not in the ring, so
+//! that the jump takes none of its room: the whole ring is free after it.
 
 use super::record::{KIND_PAD, RECORD_MAX_WORDS};
 use crate::sync::{AtomicU64, Ordering};
 
-/// An empty ring goes back to its beginning when the position in it is beyond this: 64 KiB.
-pub const REWIND_WORDS: u64 = 8192;
+/// An empty ring goes back to its beginning when the position in it is beyond this: 64 KiB. In the model's tiny ring the
+/// jump has to happen too.
+pub const REWIND_WORDS: u64 = if cfg!(loom) { 1 } else { 8192 };
 
 /// The words and the two positions of a ring.
 #[derive(Clone, Copy)]
@@ -30,6 +33,10 @@ pub struct Ring<'a> {
     pub head: &'a AtomicU64,
     /// Written by the consumer.
     pub tail: &'a AtomicU64,
+    /// Written by the producer: the position of its last jump. The consumer was there when it jumped.
+    pub skip_from: &'a AtomicU64,
+    /// Written by the producer: where that jump led, the beginning of the next lap.
+    pub skip_to: &'a AtomicU64,
 }
 
 /// Room for one record.
@@ -87,14 +94,29 @@ impl<'a> Ring<'a> {
         // Relaxed: only this side writes `head`.
         let mut head = self.head.load(Ordering::Relaxed);
         // Acquire: pairs with the consumer's Release; its reads of the words given back are done.
-        let tail = self.tail.load(Ordering::Acquire);
+        let mut tail = self.tail.load(Ordering::Acquire);
+        // Relaxed: only this side writes them.
+        let (skip_from, skip_to) =
+            (self.skip_from.load(Ordering::Relaxed), self.skip_to.load(Ordering::Relaxed));
+        if tail == skip_from && head.wrapping_sub(skip_to) <= length {
+            // The consumer has not looked since the jump: it is as good as there already.
+            tail = skip_to;
+        }
         let used = head.wrapping_sub(tail);
         if used > length || n as u64 > length {
             return None;
         }
         let mut place = head & (length - 1);
         let mut free = length - used;
-        if place + n as u64 > length || (used == 0 && place > REWIND_WORDS) {
+        if used == 0 && place > REWIND_WORDS && self.tail.load(Ordering::Relaxed) == head {
+            let next_lap = head.wrapping_add(length - place);
+            self.skip_from.store(head, Ordering::Relaxed);
+            self.skip_to.store(next_lap, Ordering::Relaxed);
+            // Not published here: the Release in `publish` makes the jump and the record visible together. A producer
+            // killed in between leaves a jump that the head has not made; the next one jumps anew.
+            head = next_lap;
+            place = 0;
+        } else if place + n as u64 > length {
             let pad = length - place;
             if pad + n as u64 > free {
                 return None;
@@ -123,11 +145,21 @@ impl<'a> Ring<'a> {
         let mut tail = self.tail.load(Ordering::Relaxed);
         // Acquire: pairs with `publish`.
         let head = self.head.load(Ordering::Acquire);
-        if head.wrapping_sub(tail) > length {
-            return Err(Corrupt);
-        }
+        // Relaxed: a jump that `head` has made was stored before it. One that it has not made yet leads beyond it.
+        let (skip_from, skip_to) =
+            (self.skip_from.load(Ordering::Relaxed), self.skip_to.load(Ordering::Relaxed));
+        let jump = skip_to.wrapping_sub(skip_from);
+        let jumped = jump != 0 && jump <= length && head.wrapping_sub(skip_to) <= length;
         let mut records = 0;
         while tail != head {
+            if jumped && tail == skip_from {
+                tail = skip_to;
+                self.tail.store(tail, Ordering::Release);
+                continue;
+            }
+            if head.wrapping_sub(tail) > length {
+                return Err(Corrupt);
+            }
             let place = tail & (length - 1);
             let first = self.words.get(place as usize).ok_or(Corrupt)?.load(Ordering::Relaxed);
             let (n, kind) = (first as u32 as u64, (first >> 32) as u16);
@@ -163,7 +195,12 @@ impl<'a> Ring<'a> {
     /// How many words are published and not yet consumed; nonsense positions count as a full ring.
     pub fn backlog_words(&self) -> u64 {
         let head = self.head.load(Ordering::Relaxed);
-        head.wrapping_sub(self.tail.load(Ordering::Relaxed)).min(self.length())
+        let mut tail = self.tail.load(Ordering::Relaxed);
+        let skip_to = self.skip_to.load(Ordering::Relaxed);
+        if tail == self.skip_from.load(Ordering::Relaxed) && head.wrapping_sub(skip_to) <= self.length() {
+            tail = skip_to;
+        }
+        head.wrapping_sub(tail).min(self.length())
     }
 }
 
@@ -181,8 +218,23 @@ mod tests {
     use crate::segment::record::KIND_EXECUTION;
     use std::{sync::Arc, vec, vec::Vec};
 
-    fn ring(words: usize) -> (Vec<AtomicU64>, AtomicU64, AtomicU64) {
-        ((0..words).map(|_| AtomicU64::new(0)).collect(), AtomicU64::new(0), AtomicU64::new(0))
+    struct Memory {
+        words: Vec<AtomicU64>,
+        positions: [AtomicU64; 4],
+    }
+
+    fn memory(words: usize) -> Memory {
+        Memory {
+            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            positions: [const { AtomicU64::new(0) }; 4],
+        }
+    }
+
+    impl Memory {
+        fn ring(&self) -> Ring<'_> {
+            let [head, tail, skip_from, skip_to] = &self.positions;
+            Ring { words: &self.words, head, tail, skip_from, skip_to }
+        }
     }
 
     fn push(ring: &Ring<'_>, n: usize, value: u64) -> bool {
@@ -196,8 +248,8 @@ mod tests {
 
     #[test]
     fn records_come_out_whole_and_in_order_across_many_laps() {
-        let (words, head, tail) = ring(64);
-        let ring = Ring { words: &words, head: &head, tail: &tail };
+        let memory = memory(64);
+        let ring = memory.ring();
         let mut buffer = [0; RECORD_MAX_WORDS];
         let mut expected = 0;
         let mut sent = 0;
@@ -218,8 +270,8 @@ mod tests {
 
     #[test]
     fn a_record_that_was_not_published_is_never_seen() {
-        let (words, head, tail) = ring(64);
-        let ring = Ring { words: &words, head: &head, tail: &tail };
+        let memory = memory(64);
+        let ring = memory.ring();
         // The writer is killed before it publishes.
         ring.reserve(8, KIND_EXECUTION).unwrap().set(1, 7);
         let mut buffer = [0; RECORD_MAX_WORDS];
@@ -230,50 +282,95 @@ mod tests {
 
     #[test]
     fn an_empty_ring_starts_over_so_that_few_pages_are_used() {
-        let (words, head, tail) = ring(1 << 16);
-        let ring = Ring { words: &words, head: &head, tail: &tail };
+        let memory = memory(1 << 16);
+        let ring = memory.ring();
         let mut buffer = [0; RECORD_MAX_WORDS];
         for n in 0..10_000 {
             assert!(push(&ring, 30, n));
             ring.drain(&mut buffer, |_| ()).unwrap();
         }
-        let touched = words.iter().rposition(|w| w.load(Ordering::Relaxed) != 0).unwrap();
+        let touched = memory.words.iter().rposition(|w| w.load(Ordering::Relaxed) != 0).unwrap();
         assert!(touched < REWIND_WORDS as usize + 60, "touched {touched} words");
     }
 
     #[test]
+    fn after_starting_over_the_whole_ring_is_free() {
+        let memory = memory(1 << 16);
+        let ring = memory.ring();
+        let mut buffer = [0; RECORD_MAX_WORDS];
+        for lap in 0..5u64 {
+            // Just beyond the mark, empty: the next record starts over.
+            while ring.head.load(Ordering::Relaxed) % (1 << 16) <= REWIND_WORDS {
+                assert!(push(&ring, 30, lap));
+                ring.drain(&mut buffer, |_| ()).unwrap();
+            }
+            let mut sent = 0;
+            while push(&ring, 30, sent) {
+                sent += 1;
+            }
+            assert_eq!(sent, (1 << 16) / 30, "lap {lap}");
+            assert!(ring.backlog_words() > (1 << 16) - 30);
+            let mut seen = 0;
+            ring.drain(&mut buffer, |record| {
+                assert_eq!(record[1], seen);
+                seen += 1;
+            })
+            .unwrap();
+            assert_eq!(seen, sent);
+        }
+    }
+
+    #[test]
+    fn a_producer_killed_between_the_jump_and_its_record_leaves_nothing_behind() {
+        let memory = memory(1 << 16);
+        let ring = memory.ring();
+        let mut buffer = [0; RECORD_MAX_WORDS];
+        while ring.head.load(Ordering::Relaxed) <= REWIND_WORDS {
+            assert!(push(&ring, 30, 1));
+            ring.drain(&mut buffer, |_| ()).unwrap();
+        }
+        ring.reserve(30, KIND_EXECUTION).unwrap().set(1, 7);
+        assert_eq!(ring.drain(&mut buffer, |_| panic!("nothing was published")), Ok(0));
+        assert_eq!(ring.backlog_words(), 0);
+        for n in 0..3000 {
+            assert!(push(&ring, 30, n), "{n}");
+            assert_eq!(ring.drain(&mut buffer, |r| assert_eq!(r[1], n)), Ok(1));
+        }
+    }
+
+    #[test]
     fn nonsense_in_the_ring_is_reported_and_can_be_skipped() {
-        let (words, head, tail) = ring(64);
-        let ring = Ring { words: &words, head: &head, tail: &tail };
+        let memory = memory(64);
+        let ring = memory.ring();
         let mut buffer = [0; RECORD_MAX_WORDS];
         for (first, published) in [(0u64, 8u64), (9, 8), (u64::MAX, 8), (4, 1000), (70, 64)] {
-            tail.store(0, Ordering::Relaxed);
-            words[0].store(first | 1 << 32, Ordering::Relaxed);
-            head.store(published, Ordering::Relaxed);
+            ring.tail.store(0, Ordering::Relaxed);
+            ring.words[0].store(first | 1 << 32, Ordering::Relaxed);
+            ring.head.store(published, Ordering::Relaxed);
             assert_eq!(ring.drain(&mut buffer, |_| ()), Err(Corrupt), "header {first:x}, head {published}");
             ring.skip_all();
             assert_eq!(ring.drain(&mut buffer, |_| ()), Ok(0));
         }
         // A consumer's position ahead of ours: nothing can be written, nothing is.
-        head.store(0, Ordering::Relaxed);
-        tail.store(5, Ordering::Relaxed);
+        ring.head.store(0, Ordering::Relaxed);
+        ring.tail.store(5, Ordering::Relaxed);
         assert!(ring.reserve(4, KIND_EXECUTION).is_none());
     }
 
     #[test]
     fn two_threads_lose_and_invent_nothing() {
         let rounds = if cfg!(miri) { 300 } else { 200_000 };
-        let shared = Arc::new(ring(256));
+        let shared = Arc::new(memory(256));
         let producer = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
-            let ring = Ring { words: &producer.0, head: &producer.1, tail: &producer.2 };
+            let ring = producer.ring();
             for n in 0..rounds {
                 while !push(&ring, 2 + (n % 20) as usize, n) {
                     std::thread::yield_now();
                 }
             }
         });
-        let ring = Ring { words: &shared.0, head: &shared.1, tail: &shared.2 };
+        let ring = shared.ring();
         let mut buffer = vec![0; RECORD_MAX_WORDS];
         let mut expected = 0;
         while expected < rounds {
@@ -293,14 +390,22 @@ mod loom_tests {
     use crate::segment::record::KIND_EXECUTION;
     use loom::sync::Arc;
 
+    type Memory = (std::vec::Vec<AtomicU64>, AtomicU64, AtomicU64, AtomicU64, AtomicU64);
+
+    fn ring_of(memory: &Memory) -> Ring<'_> {
+        let (words, head, tail, skip_from, skip_to) = memory;
+        Ring { words, head, tail, skip_from, skip_to }
+    }
+
     #[test]
     fn loom_every_interleaving_delivers_whole_records_in_order() {
         loom::model(|| {
             let words: std::vec::Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
-            let shared = Arc::new((words, AtomicU64::new(0), AtomicU64::new(0)));
+            let zero = || AtomicU64::new(0);
+            let shared = Arc::new((words, zero(), zero(), zero(), zero()));
             let producer = Arc::clone(&shared);
             let thread = loom::thread::spawn(move || {
-                let ring = Ring { words: &producer.0, head: &producer.1, tail: &producer.2 };
+                let ring = ring_of(&producer);
                 let mut sent = 0u64;
                 for n in 1..=3u64 {
                     if let Some(slot) = ring.reserve(2, KIND_EXECUTION) {
@@ -311,7 +416,7 @@ mod loom_tests {
                 }
                 sent
             });
-            let ring = Ring { words: &shared.0, head: &shared.1, tail: &shared.2 };
+            let ring = ring_of(&shared);
             let mut buffer = [0; RECORD_MAX_WORDS];
             let mut last = 0;
             let mut seen = 0u64;

@@ -199,7 +199,7 @@ pub(crate) mod tests {
         for at in
             [header::LANES, header::RING_WORDS, header::SESSIONS, header::INDEX_ENTRIES, header::ARENA_WORDS]
         {
-            for wrong in [0, 3, u64::MAX, 1 << 40] {
+            for wrong in [0, 12_345, u64::MAX, 1 << 40] {
                 let right = words[at].swap(wrong, Ordering::Relaxed);
                 assert_eq!(Segment::check(&words).err(), Some(Refused::Shape), "word {at} = {wrong}");
                 words[at].store(right, Ordering::Relaxed);

@@ -392,25 +392,21 @@ impl Engine {
         }
     }
 
-    /// Before the thread polls `fd` alone: the time, if that is the socket of the query it runs, whose client it then
-    /// waits for.
-    pub fn client_wait_begin(&self, t: &mut Thread, fd: i32) -> Option<u64> {
-        let entry = self.descriptors.at(fd);
-        let mut since_ns = None;
-        if t.slice.session == entry {
-            self.visit(t, entry, None, |_, _, s, _| {
-                since_ns = (s.running.active && s.running.generation != 0).then(monotonic_ns);
-            });
-        }
-        since_ns
+    /// Before the thread polls: the time, if it is in the middle of a query.
+    #[inline]
+    pub fn client_wait_begin(&self, t: &mut Thread) -> Option<u64> {
+        (t.slice.session != 0).then(monotonic_ns)
     }
 
-    /// After that poll.
+    /// After it has polled `fd` alone since `since_ns`: if that is the socket of the query it runs, it waited for its
+    /// client.
     pub fn client_wait_end(&self, t: &mut Thread, fd: i32, since_ns: u64) {
         let entry = self.descriptors.at(fd);
-        self.visit(t, entry, None, |_, _, s, _| {
-            s.running.client_wait_ns += monotonic_ns().saturating_sub(since_ns);
-        });
+        if entry != 0 && t.slice.session == entry {
+            self.visit(t, entry, None, |_, _, s, _| {
+                s.running.client_wait_ns += monotonic_ns().saturating_sub(since_ns);
+            });
+        }
     }
 
     /// True when this process serves, or was forked to serve, a session.

@@ -113,7 +113,9 @@ impl Engine {
         }
         let (bytes_in, bytes_out) = (core::mem::take(&mut s.bytes_in), core::mem::take(&mut s.bytes_out));
         let control = segment.control();
-        if control.capture() != running.generation {
+        // A unit that began while capture was on is recorded also when it has been switched off since: the collector
+        // waits a moment for those, or its client would have seen an answer that no report counts.
+        if control.generation() != running.generation {
             return;
         }
         if control.is_collector_silent(now) {
@@ -193,7 +195,7 @@ impl Engine {
             return;
         }
         let slice = core::mem::take(&mut t.slice);
-        if segment.control().capture() != t.generation {
+        if segment.control().generation() != t.generation {
             return;
         }
         t.counters.read(&mut t.end);

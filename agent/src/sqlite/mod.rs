@@ -159,9 +159,10 @@ impl Engine {
     pub fn statement_stopped(&self, t: &mut Thread, stmt: usize, gone: bool) {
         let Some(mut s) = self.sqlite.statements.find(stmt) else { return };
         if s.active
-            && let Some((segment, capture)) = self.sqlite_capture()
-            && s.generation == capture
+            && let Some(segment) = self.process().segment()
+            && s.generation == segment.control().generation()
         {
+            let capture = s.generation;
             let flags = record::FLAG_STOPPED_EARLY;
             self.end_execution(t, &segment, capture, &mut s, flags, 0, 0, monotonic_ns());
         }

@@ -39,15 +39,12 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Switches capture on and starts the thread.
-    pub fn start(mapping: Arc<Mapping>, wanted: Wanted) -> Drain {
+    /// Switches capture on, unless a launcher has done so (`is_on`), and starts the thread.
+    pub fn start(mapping: Arc<Mapping>, wanted: Wanted, is_on: bool) -> Drain {
         let stop = Arc::new(AtomicBool::new(false));
         let (to, messages) = bounded(MESSAGES);
         let stopped = Arc::clone(&stop);
-        if let Ok(segment) = mapping.segment() {
-            segment.control().switch_on(&wanted, now_ns());
-        }
-        let thread = thread::spawn(move || run(&mapping, &wanted, &stopped, &to));
+        let thread = thread::spawn(move || run(&mapping, &wanted, is_on, &stopped, &to));
         Drain { stop, messages, thread }
     }
 
@@ -67,14 +64,21 @@ impl Drain {
     }
 }
 
-fn run(mapping: &Mapping, wanted: &Wanted, stop: &AtomicBool, to: &Sender<Message>) -> Drained {
+fn run(mapping: &Mapping, wanted: &Wanted, is_on: bool, stop: &AtomicBool, to: &Sender<Message>) -> Drained {
     let mut found = Drained::default();
     let mut lanes = BTreeSet::new();
     let mut words = Vec::with_capacity(MESSAGE_WORDS);
     let mut pause = SHORTEST_PAUSE;
     let mut last_beat_ns = now_ns();
-    // Passes left after capture was switched off: a thread that saw it on may still be writing.
-    let mut passes_left = 3;
+    // What an earlier capture left in the rings is nobody's any more.
+    if let Ok(segment) = mapping.segment()
+        && !is_on
+    {
+        drain(&segment, |_, _| ());
+        segment.control().switch_on(wanted, now_ns());
+    }
+    // Passes left after capture was switched off: queries that were being answered then are still coming.
+    let mut passes_left = 8;
     while let Ok(segment) = mapping.segment() {
         let stopping = stop.load(Ordering::Acquire);
         let control = segment.control();

@@ -17,6 +17,17 @@ pub fn process_is_gone(pid: u32) -> bool {
     test_kill_process(pid) == Err(Errno::SRCH)
 }
 
+/// Sessions that run a captured query now.
+pub fn still_running(mapping: &Mapping) -> usize {
+    let Ok(segment) = mapping.segment() else { return 0 };
+    (0..segment.shape().sessions)
+        .filter_map(|n| segment.session(n))
+        .filter(|slot| slot.owner_pid() != 0)
+        .filter_map(|slot| slot.snapshot())
+        .filter(|seen| seen.start_ns != 0 && !process_is_gone(seen.pid))
+        .count()
+}
+
 /// The session slots, looked at now and then.
 #[derive(Default)]
 pub struct Slots {

@@ -35,6 +35,8 @@ pub struct Target {
     pub mapping: Mapping,
     /// The server, as far as it is known before it runs.
     pub server: ServerInfo,
+    /// Capture is on already: a launcher switched it on before the program ran.
+    pub is_on: bool,
 }
 
 /// What the caller knows from moment to moment.
@@ -72,8 +74,8 @@ pub struct Collected {
 /// How often the slow side looks around: death of the server or of a backend, losses, the progress line.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Counters that every collection reads.
-fn with_cheap(selection: &Selection) -> Selection {
+/// What was asked for, and the counters that every collection reads.
+pub fn with_cheap(selection: &Selection) -> Selection {
     let mut all = selection.clone();
     all.wanted.mask |= CHEAP_MASK;
     all
@@ -102,7 +104,7 @@ pub fn collect(
         None => None,
     };
     let before = losses(&mapping)?;
-    let drain = Drain::start(Arc::clone(&mapping), selection.wanted);
+    let drain = Drain::start(Arc::clone(&mapping), selection.wanted, target.is_on);
     let mut side = Side {
         resolver: Resolver::new(Arc::clone(&mapping)),
         aggregator: outputs.aggregator,
@@ -155,6 +157,20 @@ pub fn collect(
         gap_ns: drained.gap_ns,
         lost_reasons: Vec::new(),
     };
+    let running = if server_ended { 0 } else { in_flight::still_running(&mapping) };
+    if running > 0 {
+        about.warnings.push(Warning::Other {
+            code: "still-running".to_owned(),
+            message: format!(
+                "{} still running when capture ended and not in the numbers",
+                match running {
+                    1 => "1 query was".to_owned(),
+                    n => format!("{n} queries were"),
+                }
+            ),
+            remedy: "capture for longer than the longest query runs".to_owned(),
+        });
+    }
     let damaged = drained.corrupt + side.broken;
     if damaged > 0 {
         about.warnings.push(Warning::Other {

@@ -53,7 +53,7 @@ pub fn record(args: &Record) -> Result<ExitCode> {
     let deadline = args.duration.map(|d| Instant::now() + d);
     let mut until = Until { ending, deadline, server: pidfd, pid };
     let outputs = Outputs { recording: Some((args.output.clone(), file)), aggregator: None };
-    let target = Target { mapping: server.mapping, server: info };
+    let target = Target { mapping: server.mapping, server: info, is_on: false };
     let done = collect(target, &args.count.selection(), outputs, &mut until)?;
     let mut err = io::stderr().lock();
     if done.server_ended {

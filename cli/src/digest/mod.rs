@@ -9,6 +9,7 @@ mod keywords;
 mod normalize;
 mod pieces;
 pub mod secret;
+mod skeleton;
 #[cfg(test)]
 mod tests;
 

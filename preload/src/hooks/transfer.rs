@@ -85,10 +85,8 @@ unsafe fn parts(
     }
 }
 
-unsafe fn length(vector: *const iovec, count: usize) -> usize {
-    // SAFETY: the caller of readv or recvmsg gave `count` parts.
-    (0..count).map(|at| unsafe { (*vector.add(at)).iov_len }).fold(0, usize::saturating_add)
-}
+/// The length of a vectored read before the call: the vector may be a bad address, which only the kernel may find out.
+const UNKNOWN_LENGTH: usize = usize::MAX;
 
 macro_rules! reads {
     ($(#[$doc:meta])* $name:ident $original:ident ($fd:ident $(, $arg:ident: $type:ty)*) buffer $buffer:ident, $requested:expr,
@@ -174,12 +172,7 @@ writes! {
 /// readv(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
-    let ticket = if ENGINE.watches(fd) && count > 0 && !vector.is_null() {
-        // SAFETY: the caller gave `count` parts.
-        before_read(fd, unsafe { length(vector, count as usize) })
-    } else {
-        Ticket::NONE
-    };
+    let ticket = if ENGINE.watches(fd) { before_read(fd, UNKNOWN_LENGTH) } else { Ticket::NONE };
     let n = match real!(READV, fn(c_int, *const iovec, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, vector, count) },
@@ -217,9 +210,8 @@ pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c
 /// recvmsg(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    let ticket = if ENGINE.watches(fd) && flags & libc::MSG_PEEK == 0 && !message.is_null() {
-        // SAFETY: the caller gave a message header with its vector.
-        before_read(fd, unsafe { length((*message).msg_iov, (*message).msg_iovlen) })
+    let ticket = if ENGINE.watches(fd) && flags & libc::MSG_PEEK == 0 {
+        before_read(fd, UNKNOWN_LENGTH)
     } else {
         Ticket::NONE
     };

@@ -6,7 +6,7 @@
 //! # Safety
 //!
 //! `unsafe` is used to call the originals with the caller's own arguments, and to look at the caller's list of
-//! descriptors before poll.
+//! descriptors after a poll that succeeded.
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
@@ -22,24 +22,23 @@ pub static POLL_CHK: Original = Original::libc(c"__poll_chk");
 pub static EPOLL_WAIT: Original = Original::libc(c"epoll_wait");
 pub static EPOLL_CTL: Original = Original::libc(c"epoll_ctl");
 
-/// The session's descriptor and the time, if this thread is about to wait for the client of its own query: servers poll
-/// one socket then.
+/// The time, if this thread is in the middle of a query: it may be about to wait for its client.
 #[inline]
-unsafe fn client_wait(list: *const pollfd, n: nfds_t) -> Option<(c_int, u64)> {
-    if n != 1 || list.is_null() || !ENGINE.process().is_awake() {
+fn wait_begin() -> Option<u64> {
+    if !ENGINE.process().is_awake() {
         return None;
     }
-    // SAFETY: the caller gave a list of one.
-    let fd = unsafe { (*list).fd };
-    if !ENGINE.watches(fd) {
-        return None;
-    }
-    with(|engine, t| engine.client_wait_begin(t, fd)).flatten().map(|since_ns| (fd, since_ns))
+    with(|engine, t| engine.client_wait_begin(t)).flatten()
 }
 
+/// After a poll that began at `since_ns`: if it was for one descriptor, and that the session's own, the query waited for
+/// its client. The list is looked at only now, when the kernel has found it to be readable.
 #[inline]
-fn client_waited(wait: Option<(c_int, u64)>) {
-    if let Some((fd, since_ns)) = wait {
+unsafe fn waited(since_ns: Option<u64>, list: *const pollfd, n: nfds_t, answer: c_int) {
+    let Some(since_ns) = since_ns else { return };
+    if n == 1 && answer >= 0 {
+        // SAFETY: the kernel has read and written the list's one entry.
+        let fd = unsafe { (*list).fd };
         with(|engine, t| engine.client_wait_end(t, fd, since_ns));
     }
 }
@@ -47,15 +46,15 @@ fn client_waited(wait: Option<(c_int, u64)>) {
 /// poll(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn poll(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
-    // SAFETY: the caller's list.
-    let wait = unsafe { client_wait(list, n) };
+    let since_ns = wait_begin();
     let answer = match real!(POLL, fn(*mut pollfd, nfds_t, c_int) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(list, n, timeout_ms) },
         // SAFETY: as above.
         None => unsafe { raw_poll(list, n, timeout_ms) },
     };
-    client_waited(wait);
+    // SAFETY: `answer` is that of the call above.
+    unsafe { waited(since_ns, list, n, answer) };
     answer
 }
 
@@ -67,15 +66,15 @@ pub unsafe extern "C-unwind" fn __poll_chk(
     timeout_ms: c_int,
     room: size_t,
 ) -> c_int {
-    // SAFETY: the caller's list.
-    let wait = unsafe { client_wait(list, n) };
+    let since_ns = wait_begin();
     let answer = match real!(POLL_CHK, fn(*mut pollfd, nfds_t, c_int, size_t) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(list, n, timeout_ms, room) },
         // SAFETY: as above.
         None => unsafe { raw_poll(list, n, timeout_ms) },
     };
-    client_waited(wait);
+    // SAFETY: `answer` is that of the call above.
+    unsafe { waited(since_ns, list, n, answer) };
     answer
 }
 
@@ -99,8 +98,7 @@ pub unsafe extern "C-unwind" fn ppoll(
     limit: *const timespec,
     mask: *const sigset_t,
 ) -> c_int {
-    // SAFETY: the caller's list.
-    let wait = unsafe { client_wait(list, n) };
+    let since_ns = wait_begin();
     let answer = match real!(PPOLL, fn(*mut pollfd, nfds_t, *const timespec, *const sigset_t) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(list, n, limit, mask) },
@@ -114,7 +112,8 @@ pub unsafe extern "C-unwind" fn ppoll(
             unsafe { system_call(libc::SYS_ppoll, args) as c_int }
         }
     };
-    client_waited(wait);
+    // SAFETY: `answer` is that of the call above.
+    unsafe { waited(since_ns, list, n, answer) };
     answer
 }
 
