@@ -8,17 +8,27 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 export CARGO_TERM_COLOR=never
 skipped="$CARGO_TARGET_DIR/tests-skipped.txt"
 failed=()
+times=()
 
 step() {
-    printf '\n== %s (%s s)\n' "$*" "$SECONDS"
+    printf '\n== %s\n' "$*"
+}
+
+# Notes and prints what a step that began at second $1 took.
+took() {
+    local line
+    printf -v line '%5s s  %s' $((SECONDS - $1)) "$2"
+    times+=("$line")
+    printf -- '-- %s\n' "$line"
 }
 
 # Runs a step; a failure is remembered and the rest still runs, so that one run shows all that is wrong.
 try() {
-    local name=$1
+    local name=$1 begin=$SECONDS
     shift
     step "$name"
     "$@" || failed+=("$name")
+    took "$begin" "$name"
 }
 
 # Program or file : Debian package.
@@ -47,6 +57,7 @@ install_missing() {
         echo "not installed, and this is not root on Debian: ${packages[*]}; tests that need them will be skipped"
         return 0
     fi
+    local begin=$SECONDS
     step "installing ${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
     # A package's own server must not start: the tests start theirs.
@@ -57,6 +68,7 @@ install_missing() {
     apt-get -q update && apt-get -q install -y --no-install-recommends "${packages[@]}" ||
         echo "installation failed; tests that need them will be skipped"
     [ -z "$made" ] || rm -f $policy
+    took "$begin" "installing packages"
 }
 
 has_nightly_miri() {
@@ -67,9 +79,15 @@ docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 }
 
+# Compares CPU with wall time, so nothing else may run at the same time.
+costs() {
+    cargo test --release -p perquery-tests --test integration -- --test-threads=1 costs::
+}
+
 # Servers, collectors and clients share the machine's cores; more tests at a time than this only time out.
 whole_product() {
-    cargo test --release -p perquery-tests --test integration -- --test-threads="${PERQUERY_TEST_THREADS:-2}"
+    cargo test --release -p perquery-tests --test integration -- \
+        --test-threads="${PERQUERY_TEST_THREADS:-2}" --skip costs::
 }
 
 model() {
@@ -94,10 +112,14 @@ install_missing
 try "format" cargo fmt --all --check
 try "lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
 try "documentation" docs
+# Without it nothing below means anything.
+begin=$SECONDS
 step "release build"
 cargo build --release --workspace
+took "$begin" "release build"
 try "unit tests" cargo test --release --workspace --exclude perquery-tests
 try "harness tests" cargo test --release -p perquery-tests --lib
+try "costs, alone on the machine" costs
 try "whole product" whole_product
 if grep -rqs 'cfg(.*loom' agent/src; then
     try "model of the ring" model
@@ -111,7 +133,9 @@ else
 fi
 try "fuzz targets, ${PERQUERY_FUZZ_SECONDS:-10} s each" tests/fuzz.sh "${PERQUERY_FUZZ_SECONDS:-10}"
 
-printf '\n== done in %s s\n' "$SECONDS"
+printf '\n== done\n'
+printf '%s\n' "${times[@]}"
+printf '%5s s  in total\n' "$SECONDS"
 [ ! -s "$skipped" ] || sort -u "$skipped"
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'FAILED: %s\n' "${failed[@]}" >&2
