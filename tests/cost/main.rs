@@ -85,7 +85,6 @@ impl Run {
             }
             self.block(&mut park.sides, &servers::WORKLOADS, &mut measured);
             if last && !self.options.latency_only {
-                self.cpus.pin_self_elsewhere();
                 let turns = (self.options.rounds / 8).clamp(5, 20);
                 extra.throughput = throughput::measure(&park, turns, &mut self.random);
                 extra.completeness = park.stop_default();

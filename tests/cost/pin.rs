@@ -43,13 +43,6 @@ impl Cpus {
         });
     }
 
-    /// Keeps the calling thread away from the servers, where there is another CPU.
-    pub fn pin_self_elsewhere(&self) {
-        let mut set = self.all;
-        set.unset(self.bench);
-        let _ = sched_setaffinity(None, if set.count() > 0 { &set } else { &self.all });
-    }
-
     fn only_bench(&self) -> CpuSet {
         let mut set = CpuSet::new();
         set.set(self.bench);

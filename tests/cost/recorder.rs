@@ -73,23 +73,44 @@ pub fn cpu_ns(pid: u32) -> u64 {
     harness::proc::threads(pid).into_iter().map(of).sum()
 }
 
-/// Runs a bpftrace program on a process until dropped; ready when this returns.
-pub fn bpftrace(pid: u32, program: &str, executable: &Path, cpus: &Cpus) -> Result<Process, String> {
+/// Runs a bpftrace program on a process until dropped; it has seen `probe` when this returns.
+pub fn bpftrace(
+    pid: u32,
+    program: &str,
+    executable: &Path,
+    cpus: &Cpus,
+    probe: impl FnOnce(),
+) -> Result<Process, String> {
     if !harness::has_program("bpftrace") {
         return Err("bpftrace is not installed".to_owned());
     }
     let program = program.replace("{}", &executable.display().to_string());
-    let mut command = Command::new("taskset");
-    command.args(["-c", &cpus.others, "bpftrace", "-p", &pid.to_string(), "-e", &program]);
-    let mut process = Process::start(perquery::scrub(&mut command));
-    let mut ended = false;
-    wait_until("bpftrace to attach", SOON, || {
-        ended = !process.is_running();
-        ended || process.stdout().contains("attached")
-    });
-    if ended {
-        let said = process.stderr() + &process.stdout();
-        return Err(format!("bpftrace: {}", said.lines().last().unwrap_or("ended at once")));
+    // Where nobody has mounted tracefs: for bpftrace alone, in a mount namespace of its own.
+    let mount = "[ -e /sys/kernel/tracing/uprobe_events ] || mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"";
+    let start = || {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mount, "sh", "taskset", "-c", &cpus.others]);
+        command.args(["bpftrace", "-p", &pid.to_string(), "-e", &program]);
+        let mut process = Process::start(perquery::scrub(&mut command));
+        let mut ended = false;
+        wait_until("bpftrace to attach", SOON, || {
+            ended = !process.is_running();
+            ended || process.stdout().contains("attached")
+        });
+        if ended {
+            let said = process.stderr() + &process.stdout();
+            return Err(format!("bpftrace: {}", said.lines().last().unwrap_or("ended at once")));
+        }
+        Ok(process)
+    };
+    // It attaches "successfully" where it can't, too; what it has seen is printed at its end.
+    let mut first = start()?;
+    probe();
+    first.signal(Signal::INT);
+    let ended = first.wait(SOON);
+    if !ended.stdout.contains("|@") {
+        let why = ended.stderr.lines().last().unwrap_or("no reason given").to_owned();
+        return Err(format!("bpftrace saw none of its probes: {why}"));
     }
-    Ok(process)
+    start()
 }

@@ -9,7 +9,7 @@ use crate::wire::{Connection, MySql, Postgres, Wire};
 use harness::mariadb::{self, Launch, MariaDb};
 use harness::postgres;
 use harness::process::Process;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -71,12 +71,13 @@ enum Instance {
 }
 
 impl Instance {
-    fn start(kind: Kind, loaded: bool, options: &[&str]) -> Self {
+    fn start(kind: Kind, loaded: bool, options: &[&str], program: Option<PathBuf>) -> Self {
         let launch = if loaded { Launch::Preloaded } else { Launch::Plain };
         let own = options.iter().map(|&o| o.to_owned());
         match kind {
             Kind::MariaDb => {
-                let options = mariadb::Options { launch, arguments: own.collect(), ..Default::default() };
+                let options =
+                    mariadb::Options { launch, arguments: own.collect(), program, ..Default::default() };
                 Instance::MariaDb(MariaDb::start(&options))
             }
             Kind::Postgres => {
@@ -195,14 +196,15 @@ impl Park {
                 _ => wanted.push((peer.name.to_owned(), Perquery::Absent, Some(peer))),
             }
         }
-        let servers = start_all(kind, &wanted);
+        let files = harness::scratch::directory("cost");
+        let servers = start_all(kind, &wanted, files.path());
         let rows = rows_of_5_ms(&servers[0].1);
         let mut park = Park {
             sides: Vec::new(),
             servers: Vec::new(),
             recorders: Vec::new(),
             _tracers: Vec::new(),
-            _files: harness::scratch::directory("cost"),
+            _files: files,
             cpus: cpus.clone(),
         };
         for ((name, perquery, peer), (_, server)) in wanted.into_iter().zip(servers) {
@@ -243,7 +245,9 @@ impl Park {
         if let Some(program) = peer.and_then(|p| p.bpftrace) {
             let executable = std::fs::read_link(format!("/proc/{}/exe", server.pid()))
                 .map_err(|e| format!("the server's executable: {e}"))?;
-            self._tracers.push(recorder::bpftrace(server.pid(), program, &executable, &self.cpus)?);
+            let probe = || drop(connection.burst(0, 10));
+            let tracer = recorder::bpftrace(server.pid(), program, &executable, &self.cpus, probe)?;
+            self._tracers.push(tracer);
         }
         self.sides.push(Side { setting: name.to_owned(), connection: Box::new(connection) });
         self.servers.push((name.to_owned(), server));
@@ -290,8 +294,21 @@ fn postgres_library(name: &str) -> bool {
     home.is_some_and(|path| path.exists())
 }
 
+/// A copy of mariadbd: a uprobe hits every process of the same file, whichever process it was asked for.
+fn own_program(files: &Path) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let original = std::env::split_paths(&path).map(|dir| dir.join("mariadbd")).find(|p| p.exists())?;
+    let copy = files.join("mariadbd");
+    std::fs::copy(original, &copy).ok()?;
+    Some(copy)
+}
+
 /// Starts and fills the servers on all CPUs, two at a time, in the order asked for.
-fn start_all(kind: Kind, wanted: &[(String, Perquery, Option<&Peer>)]) -> Vec<(usize, Instance)> {
+fn start_all(
+    kind: Kind,
+    wanted: &[(String, Perquery, Option<&Peer>)],
+    files: &Path,
+) -> Vec<(usize, Instance)> {
     let next = Mutex::new(0..wanted.len());
     let started = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -301,7 +318,8 @@ fn start_all(kind: Kind, wanted: &[(String, Perquery, Option<&Peer>)]) -> Vec<(u
                     let Some(number) = next.lock().expect("no panic yet").next() else { return };
                     let (_, perquery, peer) = &wanted[number];
                     let options = peer.map_or([].as_slice(), |p| p.options);
-                    let server = Instance::start(kind, *perquery != Perquery::Absent, options);
+                    let program = peer.and_then(|p| p.bpftrace).and_then(|_| own_program(files));
+                    let server = Instance::start(kind, *perquery != Perquery::Absent, options, program);
                     server.fill();
                     started.lock().expect("no panic yet").push((number, server));
                 }

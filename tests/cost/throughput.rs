@@ -1,5 +1,5 @@
-//! Queries per second with 8 clients at full speed, in turns: not loaded, off, on. The servers keep their CPU, the clients
-//! share the others with the collector. And what the collector needed for that.
+//! Queries per second with 8 clients at full speed, in turns: not loaded, off, on. Clients and servers share one CPU, so
+//! that all of it is work and nothing is waking up sleeping CPUs. And what the collector needed for that.
 
 use crate::servers::Park;
 use crate::settings::{BASE, DEFAULT};

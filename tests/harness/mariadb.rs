@@ -42,6 +42,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Start it with a certificate.
     pub tls: bool,
+    /// Another program than the mariadbd of the PATH.
+    pub program: Option<PathBuf>,
 }
 
 /// A running server.
@@ -96,11 +98,12 @@ impl MariaDb {
         let port = scratch::free_port();
         let pid_file = directory.join("pid");
         let _ = std::fs::remove_file(&pid_file);
+        let program = options.program.as_deref().unwrap_or(Path::new("mariadbd"));
         let mut command = match &options.launch {
-            Launch::Plain | Launch::Preloaded => Command::new("mariadbd"),
+            Launch::Plain | Launch::Preloaded => Command::new(program),
             Launch::Run(recording) => {
                 let mut run = perquery::run_command(recording);
-                run.arg("mariadbd");
+                run.arg(program);
                 run
             }
         };
