@@ -32,6 +32,10 @@ pub enum Verb {
     Events(Events),
     /// Check that everything is in place: library, permissions, limits, sandbox
     Doctor(Doctor),
+    /// Start a client that prints the seconds of a statement with microseconds
+    Time(Time),
+    /// Start a program whose unloaded plugins stay mapped, so that tools can name their frames
+    Pin(Pin),
     /// Print the completion script of a shell
     Completion(Completion),
     /// Print the manual page
@@ -152,6 +156,48 @@ pub struct Doctor {
     pub pid: Option<u32>,
 }
 
+/// `perquery time`.
+#[derive(Args, Debug)]
+pub struct Time {
+    /// Digits after the point
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(3..=9))]
+    pub precision: u8,
+    /// The client and its arguments: mariadb, mysql, or what else counts with times(2)
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `perquery pin`.
+#[derive(Args, Debug)]
+pub struct Pin {
+    /// How: nodelete, skip, or preload=PATH[:PATH…]
+    ///
+    /// nodelete closes the object and leaves it mapped; its destructors run at the program's end. skip does not close
+    /// it at all. preload=PATH loads the plugin before the program starts, so that it never goes.
+    #[arg(long, value_name = "HOW", default_value = "nodelete", value_parser = keep)]
+    pub keep: Keep,
+    /// Keep only objects whose path or file name fits the pattern: 'ha_*.so'
+    #[arg(long, value_name = "GLOB")]
+    pub only: Option<OsString>,
+    /// Print suppressions for valgrind, and end
+    #[arg(long)]
+    pub valgrind_suppressions: bool,
+    /// The program and its arguments; valgrind may be among them
+    #[arg(last = true, required_unless_present = "valgrind_suppressions", value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// How an unloaded plugin stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Closed, but made undeletable before.
+    NoDelete,
+    /// Not closed.
+    Skip,
+    /// Loaded before the program starts.
+    Preload(Vec<PathBuf>),
+}
+
 /// `perquery completion`.
 #[derive(Args, Debug)]
 pub struct Completion {
@@ -164,6 +210,17 @@ fn key(name: &str) -> Result<Key, String> {
     Key::from_name(name).ok_or_else(|| {
         "use one or more of digest, user, database, application, client, session, server, error".to_owned()
     })
+}
+
+fn keep(how: &str) -> Result<Keep, String> {
+    match how.split_once('=') {
+        None if how == "nodelete" => Ok(Keep::NoDelete),
+        None if how == "skip" => Ok(Keep::Skip),
+        Some(("preload", paths)) if !paths.is_empty() => {
+            Ok(Keep::Preload(paths.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect()))
+        }
+        _ => Err("use nodelete, skip or preload=PATH[:PATH…]".to_owned()),
+    }
 }
 
 fn events(list: &str) -> Result<Selection, String> {
@@ -197,6 +254,16 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn plugins_are_kept_in_three_ways() {
+        assert_eq!(keep("nodelete"), Ok(Keep::NoDelete));
+        assert_eq!(keep("skip"), Ok(Keep::Skip));
+        assert_eq!(keep("preload=a.so:b.so"), Ok(Keep::Preload(vec!["a.so".into(), "b.so".into()])));
+        for nonsense in ["", "preload", "preload=", "skip=1", "delete"] {
+            assert!(keep(nonsense).is_err(), "{nonsense}");
+        }
     }
 
     #[test]

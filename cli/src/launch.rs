@@ -1,8 +1,8 @@
 //! Starts a program with the library and a segment of its own, and passes signals on.
 
 use crate::error::{Error, Result};
-use perquery_agent::segment::layout::Shape;
 use perquery_agent::counters::Wanted;
+use perquery_agent::segment::layout::Shape;
 use perquery_agent::segment::reader::{Mapping, now_ns};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
@@ -42,30 +42,61 @@ pub fn launch(command: &[OsString], library: &Path, wanted: &Wanted) -> Result<(
         Signals::new(PASSED_ON).map_err(|e| Error::new(format!("signals can't be watched: {e}")))?;
     let child = Command::new(program)
         .args(arguments)
-        .env("LD_PRELOAD", preload(library))
+        .env("LD_PRELOAD", preload(&[library]))
         .env("PERQUERY_SEGMENT", format!("{}:{}", segment.as_raw_fd(), std::process::id()))
         .spawn()
-        .map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => Error::new(format!(
-                "the program {} was not found; name it with its path, or correct PATH",
-                program.display()
-            )),
-            io::ErrorKind::PermissionDenied => {
-                Error::new(format!("the program {} may not be executed: {e}", program.display()))
-            }
-            _ => Error::new(format!("the program {} can't be started: {e}", program.display())),
-        })?;
+        .map_err(|e| not_started(program, &e))?;
     Ok((Launched { child, signals, ended: None, _segment: segment }, mapping))
 }
 
-/// LD_PRELOAD with our library before what is there already.
-fn preload(library: &Path) -> OsString {
-    let mut value = library.as_os_str().to_owned();
-    if let Some(before) = std::env::var_os("LD_PRELOAD").filter(|v| !v.is_empty()) {
-        value.push(OsStr::new(":"));
-        value.push(before);
+/// Becomes `command`, with `libraries` preloaded and `variables` set: same process, same terminal, same parent. Answers
+/// only when that fails.
+pub fn become_program<P: AsRef<Path>>(
+    command: &[OsString],
+    libraries: &[P],
+    variables: &[(&str, &OsStr)],
+) -> Error {
+    let Some((program, arguments)) = command.split_first() else {
+        return Error::new("name a program after --");
+    };
+    let failed = Command::new(program)
+        .args(arguments)
+        .env("LD_PRELOAD", preload(libraries))
+        .env("ASAN_OPTIONS", asan_options())
+        .envs(variables.iter().copied())
+        .exec();
+    not_started(program, &failed)
+}
+
+/// A program with AddressSanitizer refuses libraries before its own unless told otherwise; the user's options stay.
+fn asan_options() -> OsString {
+    let mut value = std::env::var_os("ASAN_OPTIONS").unwrap_or_default();
+    if !value.is_empty() {
+        value.push(":");
     }
+    value.push("verify_asan_link_order=0");
     value
+}
+
+/// Why a program was not started.
+fn not_started(program: &OsStr, e: &io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::NotFound => Error::new(format!(
+            "the program {} was not found; name it with its path, or correct PATH",
+            program.display()
+        )),
+        io::ErrorKind::PermissionDenied => {
+            Error::new(format!("the program {} may not be executed: {e}", program.display()))
+        }
+        _ => Error::new(format!("the program {} can't be started: {e}", program.display())),
+    }
+}
+
+/// LD_PRELOAD with our libraries before what is there already.
+fn preload<P: AsRef<Path>>(libraries: &[P]) -> OsString {
+    let ours = libraries.iter().map(|library| library.as_ref().as_os_str().to_owned());
+    let before = std::env::var_os("LD_PRELOAD").filter(|v| !v.is_empty());
+    ours.chain(before).collect::<Vec<_>>().join(OsStr::new(":"))
 }
 
 impl Launched {

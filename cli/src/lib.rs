@@ -15,4 +15,5 @@ pub mod library;
 pub mod recording;
 pub mod report;
 pub mod signals;
+pub mod trial;
 pub mod warnings;

@@ -35,7 +35,7 @@ fn places() -> Vec<PathBuf> {
 }
 
 /// The dynamic linker separates the paths in LD_PRELOAD by spaces and colons and knows no quoting.
-fn usable(path: PathBuf) -> Result<PathBuf> {
+pub fn usable(path: PathBuf) -> Result<PathBuf> {
     let path = path.canonicalize().unwrap_or(path);
     if path.to_string_lossy().contains([' ', ':']) {
         return Err(Error::new(format!(

@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         Verb::List => commands::list::list(),
         Verb::Events(args) => commands::events::events(&args),
         Verb::Doctor(args) => commands::doctor::doctor(&args),
+        Verb::Time(args) => commands::time::time(&args),
+        Verb::Pin(args) => commands::pin::pin(&args),
         Verb::Completion(args) => commands::shell::completion(&args),
         Verb::Man => commands::shell::man(),
     };

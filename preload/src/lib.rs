@@ -29,9 +29,11 @@
 )]
 
 pub mod hooks;
+mod imports;
 mod real;
 mod start;
 mod thread;
+mod tools;
 
 use perquery_agent::session::Engine;
 

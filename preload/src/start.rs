@@ -5,7 +5,7 @@
 //! `unsafe` is used for reading the environment before main, when nobody changes it, and to register the exit handler.
 #![allow(unsafe_code)]
 
-use crate::{ENGINE, hooks, thread};
+use crate::{ENGINE, hooks, thread, tools};
 use core::ffi::CStr;
 use perquery_agent::session::{Kind, Start, decide};
 use perquery_agent::sys::process;
@@ -17,6 +17,7 @@ fn start() {
     let mut path = [0u8; 512];
     let exe = process::read_link(c"/proc/self/exe", &mut path).unwrap_or(&[]);
     let decision = decide(exe, variable(c"PERQUERY_EXE"), variable(c"PERQUERY_SEGMENT"));
+    tools::start(decision, variable);
     if decision != Start::Inert {
         hooks::find_originals();
         thread::make_exit_key();

@@ -3,10 +3,12 @@
 pub mod doctor;
 pub mod events;
 pub mod list;
+pub mod pin;
 pub mod record;
 pub mod report;
 pub mod run;
 pub mod shell;
+pub mod time;
 
 use crate::args::{FormatName, Show};
 use crate::error::{Error, Result};

@@ -4,10 +4,14 @@
 //!
 //! `unsafe` is used to share pointers to code between threads.
 
+pub mod clock;
 mod descriptors;
+pub mod print;
 mod sqlite;
+mod tail;
 mod tls;
 mod transfer;
+pub mod unload;
 mod waits;
 
 use crate::real::Original;
@@ -56,6 +60,17 @@ table! {
         sqlite3_prepare PREPARE, sqlite3_prepare_v2 PREPARE_V2, sqlite3_prepare_v3 PREPARE_V3,
         sqlite3_prepare16 PREPARE16, sqlite3_prepare16_v2 PREPARE16_V2, sqlite3_prepare16_v3 PREPARE16_V3,
         sqlite3_close CLOSE, sqlite3_close_v2 CLOSE_V2,
+    },
+    clock::{
+        times TIMES, sysconf SYSCONF,
+    },
+    print::{
+        sprintf SPRINTF, vsprintf VSPRINTF, snprintf SNPRINTF, vsnprintf VSNPRINTF,
+        __sprintf_chk SPRINTF_CHK, __vsprintf_chk VSPRINTF_CHK,
+        __snprintf_chk SNPRINTF_CHK, __vsnprintf_chk VSNPRINTF_CHK,
+    },
+    unload::{
+        dlclose DLCLOSE,
     },
 }
 
