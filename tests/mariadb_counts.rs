@@ -52,6 +52,7 @@ fn counts_are_exact(case: &Case) {
         launch: Launch::Preloaded,
         arguments,
         tls: matches!(case.reach, Reach::Tls),
+        ..Options::default()
     });
     run_sysbench(sysbench(&server, &case.reach).arg("prepare"));
     let mut root = server.root();
