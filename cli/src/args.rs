@@ -2,7 +2,7 @@
 
 use crate::aggregate::Key;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use perquery_agent::counters::{Selection, parse_events};
+use perquery_agent::counters::{CHEAP_MASK, Selection, parse_events};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -101,6 +101,16 @@ pub struct Count {
     /// Read perf's counters without a system call (rdpmc) where the kernel offers it
     #[arg(long)]
     pub user_space_reads: bool,
+    /// Spend at most this share of the server's time, in percent: CPU time, faults, switches and perf's counters are read
+    /// for as many executions as that allows, chosen at random, and reports estimate the sums
+    #[arg(long, value_name = "PCT", default_value_t = 2.0, value_parser = percent)]
+    pub budget: f64,
+    /// Read all counters of every execution, whatever it costs
+    #[arg(long, conflicts_with = "budget")]
+    pub exact: bool,
+    /// Read no counters at all: text, latency, rows, bytes and errors only
+    #[arg(long, conflicts_with_all = ["budget", "exact", "event"])]
+    pub cheap: bool,
 }
 
 impl Count {
@@ -108,7 +118,19 @@ impl Count {
     pub fn selection(&self) -> Selection {
         let mut selection = self.event.clone().unwrap_or_default();
         selection.wanted.user_space_reads = self.user_space_reads.into();
+        if !self.cheap {
+            selection.wanted.mask |= CHEAP_MASK;
+        }
+        // At least one millionth: 0 means "no limit".
+        selection.wanted.budget_ppm = if self.exact { 0 } else { (self.budget * 10_000.0).max(1.0) as u32 };
         selection
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.01..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("write a percentage between 0.01 and 100, or --exact to count everything".to_owned()),
     }
 }
 

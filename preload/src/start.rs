@@ -7,7 +7,7 @@
 
 use crate::{ENGINE, hooks, thread, tools};
 use core::ffi::CStr;
-use perquery_agent::session::{Kind, Start, decide};
+use perquery_agent::session::{Kind, Start, decide, switches};
 use perquery_agent::sys::process;
 
 /// Runs when the library is loaded. In a process that is not our business: one readlink(2) and a look at the
@@ -21,6 +21,7 @@ fn start() {
     if decision != Start::Inert {
         hooks::find_originals();
         thread::make_exit_key();
+        find_rseq();
         // Asks in a throw-away child where a wrong answer could be a signal; see there.
         let _ = perquery_agent::counters::probe_seccomp();
     }
@@ -29,6 +30,19 @@ fn start() {
         perquery_agent::counters::DESCRIPTOR_BUDGET.set_single_threaded_backend(true);
         // SAFETY: the handler is a function of this library, which is never unloaded.
         unsafe { libc::atexit(process_ends) };
+    }
+}
+
+/// Where glibc has each thread's restartable-sequences area; before 2.35 it has none.
+fn find_rseq() {
+    // SAFETY: dlsym with constant strings; the symbols are a ptrdiff_t and an unsigned (glibc's manual, "Restartable
+    // Sequences").
+    unsafe {
+        let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();
+        let size = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()).cast::<u32>();
+        if !offset.is_null() && !size.is_null() {
+            switches::set_area(*offset, *size);
+        }
     }
 }
 

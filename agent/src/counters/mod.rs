@@ -193,6 +193,18 @@ impl Counts {
     }
 }
 
+impl Wanted {
+    /// Nothing is wanted.
+    pub const NOTHING: Wanted = Wanted {
+        mask: 0,
+        user_only: 0,
+        kernel_only: 0,
+        custom: [CustomEvent { kind: 0, modifiers: 0, config: 0 }; CUSTOM_MAX],
+        user_space_reads: 0,
+        budget_ppm: 0,
+    };
+}
+
 impl Default for Counts {
     fn default() -> Self {
         Self::new()
@@ -225,8 +237,8 @@ pub struct Wanted {
     pub custom: [CustomEvent; CUSTOM_MAX],
     /// Use user-space counter reads (rdpmc) where the kernel offers them.
     pub user_space_reads: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// The share of time that readings may cost, in millionths; 0: every execution is counted, whatever it costs.
+    pub budget_ppm: u32,
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl<'a> Control<'a> {
             kernel_only: self.load(at::KERNEL_ONLY),
             custom,
             user_space_reads: self.load(at::USER_SPACE_READS) as u32,
-            reserved: 0,
+            budget_ppm: self.load(at::BUDGET_PPM) as u32,
         }
     }
 
@@ -77,6 +77,7 @@ impl<'a> Control<'a> {
         set(at::USER_ONLY, wanted.user_only);
         set(at::KERNEL_ONLY, wanted.kernel_only);
         set(at::USER_SPACE_READS, wanted.user_space_reads as u64);
+        set(at::BUDGET_PPM, wanted.budget_ppm as u64);
         for (n, event) in wanted.custom.iter().enumerate() {
             set(at::CUSTOM + 2 * n, event.kind as u64 | (event.modifiers as u64) << 32);
             set(at::CUSTOM + 2 * n + 1, event.config);

@@ -4,6 +4,21 @@ use super::layout::lane as at;
 use super::ring::Ring;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+/// What a lane's threads did and paid, since the segment was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneAccount {
+    /// Executions recorded.
+    pub executions: u64,
+    /// Executions whose dear counters were read.
+    pub counted: u64,
+    /// Executions whose CPU time was known without a system call.
+    pub cpu_for_free: u64,
+    /// Time spent on readings, ns.
+    pub spent_ns: u64,
+    /// The present probability of being counted, in millionths.
+    pub probability_ppm: u64,
+}
+
 /// A lane: its description and its ring.
 #[derive(Clone, Copy)]
 pub struct Lane<'a> {
@@ -69,6 +84,34 @@ impl<'a> Lane<'a> {
     /// Records dropped since the segment was made.
     pub fn drops(&self) -> u64 {
         self.word(at::DROPS).load(Ordering::Relaxed)
+    }
+
+    /// Adds to the lane's account. Only the owner writes it.
+    #[inline]
+    pub fn note_account(&self, counted: bool, cpu_for_free: bool, spent_ns: u64, probability_ppm: u64) {
+        let add = |at: usize, n: u64| {
+            let word = self.word(at);
+            word.store(word.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        };
+        add(at::EXECUTIONS, 1);
+        add(at::CPU_FOR_FREE, cpu_for_free.into());
+        if counted {
+            add(at::COUNTED, 1);
+            add(at::SPENT_NS, spent_ns);
+            self.word(at::PROBABILITY_PPM).store(probability_ppm, Ordering::Relaxed);
+        }
+    }
+
+    /// The lane's account.
+    pub fn account(&self) -> LaneAccount {
+        let read = |at: usize| self.word(at).load(Ordering::Relaxed);
+        LaneAccount {
+            executions: read(at::EXECUTIONS),
+            counted: read(at::COUNTED),
+            cpu_for_free: read(at::CPU_FOR_FREE),
+            spent_ns: read(at::SPENT_NS),
+            probability_ppm: read(at::PROBABILITY_PPM),
+        }
     }
 
     /// Notes which wanted counters this lane's thread can't read, and which only in user mode.

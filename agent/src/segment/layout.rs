@@ -27,8 +27,8 @@ pub const MEMFD_NAME: &core::ffi::CStr = c"perquery-segment";
 pub const HEADER_WORDS: usize = 512;
 /// Words of the control page.
 pub const CONTROL_WORDS: usize = 512;
-/// Words of a lane's description: 256 bytes.
-pub const LANE_WORDS: usize = 32;
+/// Words of a lane's description: 512 bytes.
+pub const LANE_WORDS: usize = 64;
 /// Words of a session's slot: 1 KiB.
 pub const SESSION_WORDS: usize = 128;
 
@@ -91,6 +91,8 @@ pub mod control {
     pub const OFF_REASON: usize = 5;
     /// Not 0: only the session with this connection id (MySQL thread id, PostgreSQL backend pid) is captured.
     pub const ONLY_CONNECTION: usize = 6;
+    /// The share of time that readings may cost, in millionths; 0: every execution is counted, whatever it costs.
+    pub const BUDGET_PPM: usize = 7;
     /// Wanted counters: mask.
     pub const WANTED: usize = 8;
     /// Wanted: user mode only.
@@ -103,7 +105,7 @@ pub mod control {
     pub const CUSTOM: usize = 12;
 }
 
-/// Words of a lane's description. Words 0–15 are the producer's cache lines, 16–31 the consumer's.
+/// Words of a lane's description. Words 0–31 are the producer's cache lines, 32–63 the consumer's.
 pub mod lane {
     /// pid << 32 | tid of the owner, 0 when free.
     pub const OWNER: usize = 0;
@@ -121,8 +123,18 @@ pub mod lane {
     pub const SKIP_TO: usize = 6;
     /// Why a wanted counter is unavailable here: 64 reason bytes, by counter number.
     pub const UNAVAILABLE: usize = 8;
+    /// Executions recorded.
+    pub const EXECUTIONS: usize = 16;
+    /// Executions whose dear counters were read.
+    pub const COUNTED: usize = 17;
+    /// Executions whose CPU time was known without a system call.
+    pub const CPU_FOR_FREE: usize = 18;
+    /// Time spent on readings, ns.
+    pub const SPENT_NS: usize = 19;
+    /// The present probability of being counted, in millionths.
+    pub const PROBABILITY_PPM: usize = 20;
     /// The ring's tail.
-    pub const TAIL: usize = 16;
+    pub const TAIL: usize = 32;
 }
 
 /// Words of a session's slot.
@@ -150,6 +162,9 @@ pub mod session {
     /// Bytes of the prefix: 896.
     pub const PREFIX_WORDS: usize = super::SESSION_WORDS - PREFIX;
 }
+
+/// One, in millionths.
+pub const PPM: u64 = 1_000_000;
 
 /// Sizes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub mod writer;
 #[cfg(not(loom))]
 pub use control::{Control, HEARTBEAT_LIMIT_NS};
 #[cfg(not(loom))]
-pub use lanes::Lane;
+pub use lanes::{Lane, LaneAccount};
 #[cfg(not(loom))]
 pub use sessions::{InFlight, SessionSlot};
 #[cfg(not(loom))]

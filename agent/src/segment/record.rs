@@ -20,7 +20,8 @@
 //!      16  flags u32 | statements u32
 //!      17  error code u32 | dialect u8 | command u8 | members u16
 //!      18  sqlstate 5 bytes, 3 zeros
-//!      19… counters, one word for each bit of the known mask, lowest first
+//!      19  counters known for certain of every such execution, mask: they enter sums with weight 1
+//!      20… counters, one word for each bit of the known mask, lowest first
 //!      …   members: text hash; text length u32 | executions u32
 //!      …   inline text, zero padded to words
 //! ```
@@ -39,7 +40,7 @@ pub const KIND_SLICE: u16 = 2;
 pub const KIND_WORKER: u16 = 3;
 
 /// Words of the fixed part.
-pub const FIXED_WORDS: usize = 19;
+pub const FIXED_WORDS: usize = 20;
 /// No record is longer: fixed part, 64 counters, 64 members, a text of 4 KiB.
 pub const RECORD_MAX_WORDS: usize = FIXED_WORDS + 64 + 2 * MEMBERS_MAX + 512;
 /// A batch lists at most so many different statements; the rest is counted in `statements` only.
@@ -65,6 +66,10 @@ pub const FLAG_CUT_OFF: u32 = 1 << 6;
 pub const FLAG_LATE_START: u32 = 1 << 7;
 /// The SQLite statement was stopped by reset or finalize before it was done.
 pub const FLAG_STOPPED_EARLY: u32 = 1 << 8;
+/// The weight is that of the thread's time slice: all executions that began in it were chosen together.
+pub const FLAG_CHOSEN_BY_SLICE: u32 = 1 << 9;
+/// A slice of time in which executions are chosen together, ns.
+pub const CHOICE_SLICE_NS: u64 = 1 << 24;
 
 #[cfg(feature = "reader")]
 pub use owned::*;
@@ -107,6 +112,8 @@ mod owned {
         pub bytes_out: u64,
         /// 1/p of having its dear counters read; 1.0 when all are.
         pub weight: f64,
+        /// Bit n: counter n enters sums with weight 1, because it is known whenever it can be known for free.
+        pub exact: u64,
         /// The counters' differences between the unit's two ends.
         pub counts: Counts,
         /// Number of the unit within its session, wrapping.
@@ -177,6 +184,7 @@ mod owned {
             bytes_out: fixed[11],
             weight,
             counts,
+            exact: fixed[19] & known,
             unit: low(fixed[15]),
             tid: high(fixed[15]),
             flags: low(fixed[16]),

@@ -94,6 +94,8 @@ impl<'a> SessionSlot<'a> {
     /// A unit starts.
     #[inline]
     pub fn start(&self, start_ns: u64, command: Command, text: &[u8], text_hash: u64, text_len: u32) {
+        // Release fence: a reader that sees any word of the new text also sees that the former unit is over.
+        core::sync::atomic::fence(Ordering::Release);
         let prefix = text.get(..at::PREFIX_WORDS * 8).unwrap_or(text);
         let kind = self.word(at::KIND);
         kind.store(kind.load(Ordering::Relaxed) & 0xff | (command as u64) << 8, Ordering::Relaxed);

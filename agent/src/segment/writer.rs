@@ -22,6 +22,7 @@ pub struct Fields {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub weight: f64,
+    pub exact: u64,
     pub unit: u32,
     pub tid: u32,
     pub flags: u32,
@@ -62,6 +63,7 @@ pub fn write(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Member], t
     slot.set(17, pair(f.error_code, kinds));
     let [a, b, c, d, e] = f.sqlstate;
     slot.set(18, u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]));
+    slot.set(19, f.exact);
     let mut at = FIXED_WORDS;
     let mut known = counts.known;
     while known != 0 {
@@ -116,6 +118,7 @@ mod tests {
             bytes_in: 12,
             bytes_out: 13,
             weight: 2.5,
+            exact: 0b10001,
             unit: 14,
             tid: 15,
             flags: 3,
@@ -136,6 +139,7 @@ mod tests {
             (e.error_code, &e.sqlstate, e.dialect, e.command),
             (1146, b"42S02", Dialect::MariaDb, Command::Batch)
         );
+        assert_eq!(e.exact, 0b10001);
         assert_eq!((e.counts.get(0), e.counts.get(1), e.counts.get(48)), (Some(111), None, Some(4848)));
         assert_eq!((e.members.as_slice(), e.weight, e.first_byte_ns), (&[(7, 70, 3)][..], 2.5, Some(3)));
         for _ in 0..1000 {

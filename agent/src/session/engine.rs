@@ -80,6 +80,7 @@ impl Engine {
             if t.pid != 0 {
                 // A forked child: the lane and the counters are the parent's.
                 t.counters.forget();
+                t.open = false;
                 t.slice = Slice::default();
                 t.lane = 0;
                 t.generation = 0;
@@ -417,6 +418,7 @@ impl Engine {
     /// The thread ends: its descriptors and its lane are given back.
     pub fn thread_exits(&self, t: &mut Thread) {
         t.counters.release();
+        t.open = false;
         t.exit_registered = false;
         t.slice = Slice::default();
         if let Some(segment) = self.process.segment() {
@@ -510,6 +512,9 @@ impl Engine {
             Event::LoggedIn | Event::IdentityChanged => {
                 if event == Event::LoggedIn {
                     s.logged_in = 1;
+                    // The session's number as the server's own lists have it, so that people can tell which it is.
+                    let connection = s.machine().map_or(0, |m| m.identity().connection_id) & 0xffff_ffff;
+                    s.uid = s.uid & 0xffff_ffff | connection << 32;
                     self.take_slot(t, s, segment);
                 }
                 s.identity_hash = 0;

@@ -11,12 +11,15 @@
 //!   follows as a slice record in that thread's lane.
 
 pub mod arena;
+mod budget;
 mod descriptors;
 mod engine;
 pub mod identity;
+mod measure;
 mod peer;
 mod process;
 mod ssl;
+pub mod switches;
 mod thread;
 mod unit;
 pub mod worker;
@@ -25,4 +28,5 @@ pub use engine::{Engine, Ticket};
 pub use process::{Kind, Process, Start, decide};
 pub use thread::Thread;
 pub use thread::is_nested;
+pub(crate) use measure::Measured;
 pub(crate) use unit::take_slot;

@@ -1,6 +1,8 @@
 //! What the agent keeps for each thread of the server: plain data without a destructor, in the thread's own storage.
 
-use crate::counters::{Counts, Reading, ThreadCounters, delta};
+use super::budget::Sampler;
+use super::switches::Span;
+use crate::counters::{Counts, Reading, ThreadCounters, Wanted};
 
 /// The part of a unit that this thread is working on.
 #[derive(Clone, Copy, Default)]
@@ -13,6 +15,8 @@ pub(super) struct Slice {
     pub unit: u32,
     /// CLOCK_MONOTONIC at its start.
     pub start_ns: u64,
+    /// The unit's weight; 0: its dear counters are not read.
+    pub weight: f64,
 }
 
 /// A thread's state.
@@ -32,6 +36,16 @@ pub struct Thread {
     pub(super) slice: Slice,
     /// The capture generation for which `counters` are prepared.
     pub(super) generation: u64,
+    /// What is wanted in that generation.
+    pub(super) wanted: Wanted,
+    /// The budget in that generation; 0: none.
+    pub(super) budget_ppm: u64,
+    pub(super) sampler: Sampler,
+    pub(super) span: Span,
+    /// What the readings of the present work have cost.
+    pub(super) paid_ns: u64,
+    /// True when `counters` are prepared.
+    pub(super) open: bool,
     pub(crate) counters: ThreadCounters,
     pub(crate) start: Reading,
     pub(super) end: Reading,
@@ -61,8 +75,14 @@ impl Thread {
             lane: 0,
             ssl: 0,
             ssl_frame: 0,
-            slice: Slice { session: 0, uid: 0, unit: 0, start_ns: 0 },
+            slice: Slice { session: 0, uid: 0, unit: 0, start_ns: 0, weight: 0.0 },
             generation: 0,
+            wanted: Wanted::NOTHING,
+            budget_ppm: 0,
+            sampler: Sampler::new(),
+            span: Span::NONE,
+            paid_ns: 0,
+            open: false,
             counters: ThreadCounters::new(),
             start: Reading::new(),
             end: Reading::new(),
@@ -99,13 +119,6 @@ impl Thread {
     /// The thread's number.
     pub fn tid(&self) -> u32 {
         self.tid
-    }
-
-    /// Reads the counters at the end of a piece of work that began with a reading into `start`; the differences are in
-    /// `counts`.
-    pub(crate) fn read_end_counts(&mut self) {
-        self.counters.read(&mut self.end);
-        delta(&self.start, &self.end, &mut self.counts);
     }
 
     /// True when the library still has to register this thread's exit; answers true once.

@@ -2,10 +2,11 @@
 
 use super::arena::{Protocol, Session};
 use super::engine::Engine;
+use super::measure::Measured;
 use super::thread::{Slice, Thread};
 use super::{identity, worker};
 use crate::clock::monotonic_ns;
-use crate::counters::{CLIENT_WAIT_NS, Counts, delta};
+use crate::counters::{CLIENT_WAIT_NS, Counts};
 use crate::hash::content_hash;
 use crate::protocol::{Command, Dialect, UnitText};
 use crate::segment::layout::header;
@@ -25,6 +26,8 @@ pub struct Running {
     pub shut: bool,
     /// The capture generation at its start; 0: capture was off, it is not recorded.
     pub generation: u64,
+    /// Its weight, 1/p; 0: its dear counters are not read.
+    pub weight: f64,
     /// CLOCK_MONOTONIC at its start.
     pub start_ns: u64,
     /// CLOCK_MONOTONIC at its first response byte; 0: none yet.
@@ -76,10 +79,11 @@ impl Engine {
             let (command, text, hash, len) = in_flight;
             slot.start(now, command, text, hash, len);
         }
-        t.slice = Slice { session: entry, uid: s.uid, unit: s.running.unit, start_ns: now };
-        t.counters.read(&mut t.start);
+        let weight = t.choose(now);
+        t.slice = Slice { session: entry, uid: s.uid, unit: s.running.unit, start_ns: now, weight };
+        s.running.weight = weight;
         // The last thing: none of the above is the query's time.
-        s.running.start_ns = monotonic_ns();
+        s.running.start_ns = t.begin_work(weight);
     }
 
     /// The unit of session `entry` is over.
@@ -100,13 +104,19 @@ impl Engine {
         let running = s.running;
         let ours = t.slice.session == entry && t.slice.uid == s.uid && t.slice.unit == running.unit;
         t.counts.known = 0;
+        let mut measured = Measured::default();
         if ours {
-            t.counters.read(&mut t.end);
             t.slice = Slice::default();
-            delta(&t.start, &t.end, &mut t.counts);
+            measured = t.end_work(running.weight, now, now.saturating_sub(running.start_ns));
+            if running.moved {
+                // Other threads' parts are known only where all are read.
+                measured = Measured::default();
+                t.counts.known = if running.weight > 0.0 { t.counts.known } else { 0 };
+            }
         }
         if matches!(s.protocol(), Protocol::MySql) {
             t.counts.set(CLIENT_WAIT_NS, running.client_wait_ns);
+            measured.exact |= 1 << CLIENT_WAIT_NS;
         }
         if let Some(slot) = s.slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
             slot.finish();
@@ -134,6 +144,7 @@ impl Engine {
         set(unit.outcome.unknown, record::FLAG_OUTCOME_UNKNOWN);
         set(running.moved, record::FLAG_MOVED);
         set(cut_off, record::FLAG_CUT_OFF);
+        set(t.chooses_by_slice(), record::FLAG_CHOSEN_BY_SLICE);
         let (mut text_hash, mut text_len, mut text) = (0, 0, [].as_slice());
         match unit.text {
             UnitText::None => {}
@@ -161,7 +172,8 @@ impl Engine {
             rows_affected: unit.outcome.rows_affected,
             bytes_in,
             bytes_out,
-            weight: 1.0,
+            weight: running.weight.max(1.0),
+            exact: measured.exact,
             unit: running.unit,
             tid: t.tid,
             flags,
@@ -171,7 +183,9 @@ impl Engine {
             dialect,
             command: unit.command,
         };
-        write(&lane, &fields, &t.counts, unit.members, text);
+        if write(&lane, &fields, &t.counts, unit.members, text) {
+            t.account(&lane, running.weight, measured);
+        }
     }
 
     /// This thread works on a unit that another thread has started or worked on before.
@@ -184,8 +198,9 @@ impl Engine {
         self.prepare(t, segment, running.generation);
         s.running.moved = true;
         s.running.slice_tid = t.tid;
-        t.slice = Slice { session: entry, uid: s.uid, unit: running.unit, start_ns: monotonic_ns() };
-        t.counters.read(&mut t.start);
+        let weight = running.weight;
+        t.slice = Slice { session: entry, uid: s.uid, unit: running.unit, start_ns: monotonic_ns(), weight };
+        t.begin_work(weight);
     }
 
     /// This thread goes on to something else while its slice of a unit is open: another thread ends that unit, or has
@@ -195,12 +210,11 @@ impl Engine {
             return;
         }
         let slice = core::mem::take(&mut t.slice);
-        if segment.control().generation() != t.generation {
+        if segment.control().generation() != t.generation || slice.weight <= 0.0 {
             return;
         }
-        t.counters.read(&mut t.end);
-        delta(&t.start, &t.end, &mut t.counts);
         let now = monotonic_ns();
+        t.end_work(slice.weight, now, now.saturating_sub(slice.start_ns));
         let Some(lane) = self.lane(t, segment, now) else { return };
         let fields = Fields {
             kind: record::KIND_SLICE,
@@ -208,7 +222,7 @@ impl Engine {
             start_ns: slice.start_ns,
             latency_ns: now.saturating_sub(slice.start_ns),
             first_byte_ns: NO_FIRST_BYTE,
-            weight: 1.0,
+            weight: slice.weight,
             unit: slice.unit,
             tid: t.tid,
             flags: record::FLAG_MOVED,
@@ -223,9 +237,13 @@ impl Engine {
         if t.generation == capture {
             return;
         }
-        let wanted = segment.control().wanted();
-        t.counters.prepare(&wanted, capture as u32);
+        t.wanted = segment.control().wanted();
+        t.budget_ppm = t.wanted.budget_ppm.into();
         t.generation = capture;
+        // Opened now, also where nothing may be chosen for a while, so that it is known what can be had.
+        let wanted = t.wanted;
+        t.counters.prepare(&wanted, capture as u32);
+        t.open = true;
         if let Some(lane) = self.lane(t, segment, monotonic_ns()) {
             lane.note_counters(t.counters.unavailable(), t.counters.user_mode_only());
         }

@@ -11,12 +11,13 @@ mod connections;
 mod statements;
 
 use crate::clock::monotonic_ns;
+use crate::counters::CPU_NS;
 use crate::hash::content_hash;
 use crate::protocol::{Command, Dialect, TEXT_CAP};
 use crate::segment::record::{self, NO_FIRST_BYTE};
 use crate::segment::writer::{Fields, write};
 use crate::segment::{Segment, TextKind};
-use crate::session::{Engine, Thread};
+use crate::session::{Engine, Measured, Thread};
 use connections::Connections;
 use statements::{Statement, Statements};
 
@@ -80,11 +81,10 @@ impl Engine {
     ) -> bool {
         let Some(mut s) = self.sqlite.statements.find_or_insert(stmt) else { return false };
         if !s.active || s.generation != capture {
+            self.prepare(t, segment, capture);
             self.start_execution(t, segment, capture, &mut s, library);
         }
-        self.prepare(t, segment, capture);
-        t.counters.read(&mut t.start);
-        s.step_start_ns = monotonic_ns();
+        s.step_start_ns = t.begin_work(s.weight);
         true
     }
 
@@ -112,6 +112,8 @@ impl Engine {
         s.inside_ns = 0;
         s.first_row_ns = 0;
         s.start_ns = monotonic_ns();
+        s.weight = t.choose(s.start_ns);
+        s.exact = u64::MAX;
         self.sqlite.connections.visit(t, segment, capture, s.connection, library, |c| {
             if let Some(slot) = c.slot(segment) {
                 slot.start(s.start_ns, Command::Sqlite, &[], s.text_hash, s.text_len);
@@ -130,12 +132,14 @@ impl Engine {
         library: &impl Library,
     ) {
         let now = monotonic_ns();
-        t.read_end_counts();
         let Some(mut s) = self.sqlite.statements.find(stmt) else { return };
         if !s.active || s.generation != capture {
             return;
         }
-        s.inside_ns += now.saturating_sub(s.step_start_ns);
+        let step_ns = now.saturating_sub(s.step_start_ns);
+        s.inside_ns += step_ns;
+        let measured = t.end_work(s.weight, now, step_ns);
+        s.exact &= measured.exact;
         if s.steps == 0 {
             s.counts.copy_known(&t.counts);
         } else {
@@ -215,16 +219,20 @@ impl Engine {
             text_len: s.text_len,
             rows_returned: s.rows,
             rows_affected,
-            weight: 1.0,
+            weight: s.weight.max(1.0),
+            exact: s.exact & s.counts.known,
             unit,
             tid: t.tid(),
-            flags,
+            flags: flags | if t.chooses_by_slice() { record::FLAG_CHOSEN_BY_SLICE } else { 0 },
             statements: 1,
             error_code: error_code as u32,
             dialect: Dialect::Sqlite,
             command: Command::Sqlite,
             ..Fields::default()
         };
-        write(&lane, &fields, &s.counts, &[], &[]);
+        if write(&lane, &fields, &s.counts, &[], &[]) {
+            let cpu_for_free = s.exact & s.counts.known & 1 << CPU_NS != 0;
+            t.account(&lane, s.weight, Measured { exact: s.exact, cpu_for_free });
+        }
     }
 }

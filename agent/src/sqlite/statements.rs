@@ -45,6 +45,10 @@ pub struct Statement {
     pub inside_ns: u64,
     /// Time inside steps up to the first row; 0: no row yet.
     pub first_row_ns: u64,
+    /// The execution's weight; 0: its dear counters are not read.
+    pub weight: f64,
+    /// Counters that were exact in each step so far, mask.
+    pub exact: u64,
     /// Counters inside steps.
     pub counts: Counts,
 }

@@ -20,7 +20,7 @@ use crate::digest::{Digest, UNKNOWN_TEXT};
 use parts::{Home, Parts, RowNumber};
 use perquery_agent::counters::{COUNTERS_MAX, CounterId};
 use perquery_agent::segment::record::{
-    Execution, FLAG_CUT_OFF, FLAG_LATE_START, FLAG_OUTCOME_UNKNOWN, KIND_EXECUTION, KIND_SLICE, KIND_WORKER,
+    CHOICE_SLICE_NS, Execution, FLAG_CHOSEN_BY_SLICE, FLAG_CUT_OFF, FLAG_LATE_START, FLAG_OUTCOME_UNKNOWN, KIND_EXECUTION, KIND_SLICE, KIND_WORKER,
 };
 use std::sync::Arc;
 use table::{HashedMap, Strings, combined};
@@ -204,6 +204,11 @@ impl Aggregator {
         if !is_overflow && !sample.members.is_empty() {
             row.add_members(sample.members);
         }
+        let chosen_with = if e.flags & FLAG_CHOSEN_BY_SLICE != 0 {
+            combined(&[sample.server.into(), e.tid.into(), e.start_ns / CHOICE_SLICE_NS]) | 1
+        } else {
+            0
+        };
         let mut known = e.counts.known;
         while known != 0 {
             let id = known.trailing_zeros() as CounterId;
@@ -211,7 +216,9 @@ impl Aggregator {
             let Some(value) = e.counts.get(id) else { continue };
             let added = late.iter().flatten().find(|(part, _)| *part == id).map_or(0, |(_, value)| *value);
             let slot = slot(&mut self.slots, &mut self.slot_of, id);
-            row.count(slot, value.saturating_add(added), e.weight, e.counts.scaled & (1 << id) != 0);
+            // What is known whenever it can be known for free was not chosen: it stands for itself.
+            let (weight, cluster) = if e.exact & (1 << id) != 0 { (1.0, 0) } else { (e.weight, chosen_with) };
+            row.count(slot, value.saturating_add(added), weight, e.counts.scaled & (1 << id) != 0, cluster);
         }
     }
 

@@ -22,14 +22,28 @@ pub struct Tally {
     pub counted: u64,
     /// Some values were multiplexed and scaled.
     pub scaled: bool,
+    /// The slice of time that the last value was chosen with, and its values' sum so far.
+    cluster: (u64, f64),
 }
 
 impl Tally {
-    fn add(&mut self, value: u64, weight: f64, scaled: bool) {
+    fn add(&mut self, value: u64, weight: f64, scaled: bool, cluster: u64) {
         self.counted += 1;
         self.weight += weight;
-        self.add_part(value, weight);
         self.scaled |= scaled;
+        if cluster == 0 {
+            self.add_part(value, weight);
+            return;
+        }
+        // Chosen together with the others of its slice: the slice's sum is what varies, not each value.
+        if self.cluster.0 != cluster {
+            self.cluster = (cluster, 0.0);
+        }
+        let (before, value) = (self.cluster.1, value as f64);
+        let after = before + value;
+        self.cluster.1 = after;
+        self.sum += value * weight;
+        self.variance += weight * (weight - 1.0) * (after * after - before * before);
     }
 
     /// Adds a value to an execution that is counted already.
@@ -124,12 +138,12 @@ impl Row {
         }
     }
 
-    pub(super) fn count(&mut self, slot: usize, value: u64, weight: f64, scaled: bool) {
+    pub(super) fn count(&mut self, slot: usize, value: u64, weight: f64, scaled: bool, cluster: u64) {
         if self.tallies.len() <= slot {
             self.tallies.resize(slot + 1, Tally::default());
         }
         if let Some(tally) = self.tallies.get_mut(slot) {
-            tally.add(value, weight, scaled);
+            tally.add(value, weight, scaled, cluster);
         }
     }
 

@@ -11,17 +11,17 @@ mod resolve;
 
 use crate::aggregate::{Aggregator, Sample};
 use crate::error::{Context, Error, Result};
-use crate::recording::{CounterMeta, InFlight, Loaded, Losses, Meta, ServerInfo, Writer};
+use crate::recording::{CounterMeta, InFlight, Loaded, Losses, Meta, Sampling, ServerInfo, Writer};
 use crate::warnings::Warning;
-use claim::Claim;
+pub(crate) use claim::Claim;
 use crossbeam_channel::RecvTimeoutError;
-use drain::{Drain, Message};
+pub(crate) use drain::{Drain, Message};
 use in_flight::Slots;
 pub use in_flight::process_is_gone;
 use perquery_agent::counters::{CHEAP_MASK, CLIENT_WAIT_NS, Selection, Source, Unavailable, info};
-use perquery_agent::segment::layout::header;
+use perquery_agent::segment::layout::{PPM, header};
 use perquery_agent::segment::reader::{Mapping, decode_all, now_ns};
-use resolve::Resolver;
+pub(crate) use resolve::Resolver;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ pub struct Collected {
 /// How often the slow side looks around: death of the server or of a backend, losses, the progress line.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// What was asked for, and the counters that every collection reads.
+/// What was asked for, and the counters that come without perf.
 pub fn with_cheap(selection: &Selection) -> Selection {
     let mut all = selection.clone();
     all.wanted.mask |= CHEAP_MASK;
@@ -89,12 +89,11 @@ pub fn collect(
     watch: &mut dyn Watch,
 ) -> Result<Collected> {
     let mapping = Arc::new(target.mapping);
-    let selection = with_cheap(selection);
     let claim = Claim::take(Arc::clone(&mapping), target.server.pid)?;
     let started = Instant::now();
     let mut meta = Meta {
         servers: vec![target.server],
-        counters: counter_metas(&selection),
+        counters: counter_metas(selection),
         start_unix_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64),
         start_monotonic_ns: now_ns(),
         writer: format!("perquery {}", env!("CARGO_PKG_VERSION")),
@@ -156,6 +155,7 @@ pub fn collect(
         evicted_statements: after.evicted_statements.saturating_sub(before.evicted_statements),
         gap_ns: drained.gap_ns,
         lost_reasons: Vec::new(),
+        sampling: sampling(&before.sampling, &after.sampling, selection.wanted.budget_ppm.into()),
     };
     let running = if server_ended { 0 } else { in_flight::still_running(&mapping) };
     if running > 0 {
@@ -263,15 +263,39 @@ impl Side {
     }
 }
 
+/// What was counted since `before`, and the price.
+fn sampling(before: &Sampling, after: &Sampling, budget_ppm: u64) -> Sampling {
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Sampling {
+        budget_ppm,
+        executions: after.executions.saturating_sub(before.executions),
+        counted: after.counted.saturating_sub(before.counted),
+        cpu_without_call: after.cpu_without_call.saturating_sub(before.cpu_without_call),
+        spent_ns: after.spent_ns.saturating_sub(before.spent_ns),
+        probability_ppm: after.probability_ppm,
+        collector_cpu_ns: (cpu.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(cpu.tv_nsec as u64),
+    }
+}
+
 /// Losses since the segment was made.
-fn losses(mapping: &Mapping) -> Result<Losses> {
+pub(crate) fn losses(mapping: &Mapping) -> Result<Losses> {
     let segment = mapping.segment().map_err(|e| Error::new(format!("the segment changed under us: {e}")))?;
     let word = |at: usize| segment.word(at).load(Ordering::Relaxed);
-    let drops: u64 = (0..segment.shape().lanes).filter_map(|n| segment.lane(n)).map(|l| l.drops()).sum();
+    let lanes = || (0..segment.shape().lanes).filter_map(|n| segment.lane(n));
+    let drops: u64 = lanes().map(|lane| lane.drops()).fold(0, u64::saturating_add);
+    let mut sampling = Sampling { probability_ppm: PPM, ..Sampling::default() };
+    for account in lanes().map(|lane| lane.account()).filter(|account| account.executions != 0) {
+        sampling.executions = sampling.executions.saturating_add(account.executions);
+        sampling.counted = sampling.counted.saturating_add(account.counted);
+        sampling.cpu_without_call = sampling.cpu_without_call.saturating_add(account.cpu_for_free);
+        sampling.spent_ns = sampling.spent_ns.saturating_add(account.spent_ns);
+        sampling.probability_ppm = sampling.probability_ppm.min(account.probability_ppm);
+    }
     Ok(Losses {
         dropped: drops.saturating_add(word(header::DROPS_NO_LANE)),
         lost_sessions: word(header::LOST_SESSIONS),
         evicted_statements: word(header::EVICTED_STATEMENTS),
+        sampling,
         ..Losses::default()
     })
 }
@@ -291,7 +315,7 @@ fn refresh(servers: &mut [ServerInfo], mapping: &Mapping) {
     }
 }
 
-fn counter_metas(selection: &Selection) -> Vec<CounterMeta> {
+pub(crate) fn counter_metas(selection: &Selection) -> Vec<CounterMeta> {
     (0..64u8)
         .filter(|id| selection.wanted.mask & (1 << id) != 0 || *id == CLIENT_WAIT_NS)
         .map(|id| CounterMeta {
@@ -313,7 +337,7 @@ fn counter_metas(selection: &Selection) -> Vec<CounterMeta> {
 }
 
 /// What the threads that recorded found out about their counters.
-fn note_unavailable(counters: &mut [CounterMeta], mapping: &Mapping, lanes: &[usize]) {
+pub(crate) fn note_unavailable(counters: &mut [CounterMeta], mapping: &Mapping, lanes: &[usize]) {
     let Ok(segment) = mapping.segment() else { return };
     let noted: Vec<_> = lanes.iter().filter_map(|n| segment.lane(*n)).map(|l| l.counters_noted()).collect();
     for counter in counters {

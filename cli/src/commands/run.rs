@@ -3,7 +3,7 @@
 use super::{format, options};
 use crate::aggregate::{Aggregator, Limits};
 use crate::args::Run;
-use crate::collect::{Outputs, Target, Watch, collect, print_in_flight, with_cheap};
+use crate::collect::{Outputs, Target, Watch, collect, print_in_flight};
 use crate::error::{Error, Result};
 use crate::launch::{Launched, launch};
 use crate::library;
@@ -42,7 +42,7 @@ pub fn run(args: &Run) -> Result<ExitCode> {
         Report::new(Aggregator::new(&[], Limits::default()), Default::default(), &Default::default())
             .map_err(|e| Error::new(e.to_string()))?;
     check.servers.clear();
-    let selection = with_cheap(&args.count.selection());
+    let selection = args.count.selection();
     let (launched, mapping) = launch(&args.command, &library, &selection.wanted)?;
     let server = ServerInfo { pid: launched.pid(), ..ServerInfo::default() };
     let outputs = Outputs { recording, aggregator: Some(Aggregator::new(&args.show.by, Limits::default())) };

@@ -40,6 +40,7 @@ const HAS_WEIGHT: u64 = 1 << 11;
 const HAS_SCALED: u64 = 1 << 12;
 const HAS_MEMBERS: u64 = 1 << 13;
 const HAS_KIND: u64 = 1 << 14;
+const HAS_EXACT: u64 = 1 << 15;
 
 /// Entries of a dictionary, of either kind, at most.
 pub const ENTRIES_MAX: usize = 64 * 1024;
@@ -67,6 +68,7 @@ struct Previous {
     session: usize,
     start_ns: u64,
     known: u64,
+    exact: u64,
 }
 
 /// Builds batches.
@@ -125,6 +127,7 @@ impl Encoder {
         mark(HAS_SCALED, e.counts.scaled != 0);
         mark(HAS_MEMBERS, !members.is_empty());
         mark(HAS_KIND, e.kind != KIND_EXECUTION);
+        mark(HAS_EXACT, e.exact != self.previous.exact);
         let out = &mut self.items;
         put(out, has << 2 | ITEM_EXECUTION);
         if has & HAS_SESSION != 0 {
@@ -179,8 +182,12 @@ impl Encoder {
         if has & HAS_KIND != 0 {
             put(out, e.kind.into());
         }
+        if has & HAS_EXACT != 0 {
+            put(out, e.exact);
+        }
         (0..64).filter_map(|id| e.counts.get(id)).for_each(|value| put(out, value));
-        self.previous = Previous { session: index, start_ns: e.start_ns, known: e.counts.known };
+        self.previous =
+            Previous { session: index, start_ns: e.start_ns, known: e.counts.known, exact: e.exact };
         if let Some(session) = self.sessions.get_mut(index) {
             *session =
                 Session { who, dialect: e.dialect, command: e.command, tid: e.tid, unit: e.unit, ..*session };
@@ -467,10 +474,12 @@ impl Decoder {
                 .ok()
                 .filter(|kind| (KIND_EXECUTION..=KIND_WORKER).contains(kind))?;
         }
+        let exact = if has & HAS_EXACT != 0 { input.number()? } else { self.previous.exact };
+        e.exact = exact & known;
         for id in (0..64).filter(|id| known & (1 << id) != 0) {
             e.counts.set(id, input.number()?);
         }
-        self.previous = Previous { session: index, start_ns, known };
+        self.previous = Previous { session: index, start_ns, known, exact };
         let who = self.identities.get(&who.into()).unwrap_or(&self.nobody).clone();
         Some(Recorded { execution: e, digest: self.digest(digest), members, who, server })
     }

@@ -63,6 +63,28 @@ pub struct Losses {
     pub evicted_statements: u64,
     /// For how long capture was off in between.
     pub gap_ns: u64,
+    /// What was counted, and what that cost.
+    pub sampling: Sampling,
+}
+
+/// How many executions had their counters read, and the price.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    /// The budget in millionths of the server's time; 0: none, every execution was counted.
+    pub budget_ppm: u64,
+    /// Executions recorded.
+    pub executions: u64,
+    /// Executions whose counters were read.
+    pub counted: u64,
+    /// Executions whose CPU time was known without a system call, because the thread was not switched.
+    pub cpu_without_call: u64,
+    /// What the readings cost the server, ns of its threads.
+    pub spent_ns: u64,
+    /// The least probability of being counted among the threads at the end, in millionths.
+    pub probability_ppm: u64,
+    /// CPU time of the collector itself.
+    pub collector_cpu_ns: u64,
 }
 
 /// A query that was under way when the server ended.

@@ -32,7 +32,7 @@ mod varint;
 mod writer;
 
 pub use load::{Loaded, load};
-pub use meta::{CounterMeta, End, InFlight, Losses, Meta, ServerInfo};
+pub use meta::{CounterMeta, End, InFlight, Losses, Meta, Sampling, ServerInfo};
 pub use reader::{Item, ReadError, Reader};
 pub use writer::{Writer, create_file};
 

@@ -22,6 +22,14 @@
 //! | `completeness.dropped` | records that were dropped because a ring was full |
 //! | `completeness.lost_sessions` | sessions whose protocol could not be followed; their queries are missing |
 //! | `completeness.unknown_text` | executions whose statement is not known |
+//! | `sampling` | whose counters were read, and what that cost |
+//! | `sampling.budget_ppm` | the budget in millionths of the server's time; 0: none, every execution was counted |
+//! | `sampling.executions` | executions recorded |
+//! | `sampling.counted` | executions whose counters were read |
+//! | `sampling.cpu_without_call` | executions whose CPU time was known exactly without a system call |
+//! | `sampling.spent_ns` | what the readings cost the server's threads |
+//! | `sampling.probability_ppm` | the least probability of being counted among the threads at the end, in millionths |
+//! | `sampling.collector_cpu_ns` | CPU time of the collector |
 //! | `rows` | one for each key; what was folded together comes last |
 //! | `rows[].key` | an entry for each of `by`; the last row may have `other_rows` instead |
 //! | `rows[].key.digest` | hash of `text`, 16 hexadecimal digits, the same on every host |
@@ -87,7 +95,7 @@ use super::{Completeness, Report};
 use crate::aggregate::distribution::Distribution;
 use crate::aggregate::key::Label;
 use crate::aggregate::{Key, Row};
-use crate::recording::{CounterMeta, InFlight, ServerInfo};
+use crate::recording::{CounterMeta, InFlight, Sampling, ServerInfo};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use std::io::{self, Write};
@@ -103,6 +111,7 @@ struct Head<'a> {
     by: Vec<&'static str>,
     sort: &'a str,
     completeness: Completeness,
+    sampling: Sampling,
 }
 
 #[derive(Serialize)]
@@ -325,6 +334,7 @@ pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
         by: report.by().iter().map(|key| key.name()).collect(),
         sort: report.sort.name(),
         completeness: report.completeness,
+        sampling: report.sampling,
     };
     write!(out, "{{{},\n\"rows\":[", entries(&head)?)?;
     let others = report.others.iter().map(|others| (&others.row, Some(others.rows)));

@@ -13,7 +13,7 @@ pub mod text;
 pub use sort::{SortError, SortKey};
 
 use crate::aggregate::{Aggregator, Key, Limits, Row, Tally};
-use crate::recording::{CounterMeta, InFlight, Loaded, ServerInfo};
+use crate::recording::{CounterMeta, InFlight, Loaded, Sampling, ServerInfo};
 use crate::warnings::Warning;
 use perquery_agent::counters::CounterId;
 use std::io::{self, Write};
@@ -81,6 +81,8 @@ pub struct Report {
     pub duration_ns: u64,
     /// What is missing.
     pub completeness: Completeness,
+    /// What was counted, and the price.
+    pub sampling: Sampling,
     /// Queries under way when the server ended.
     pub in_flight: Vec<InFlight>,
     /// Reasons to doubt the numbers.
@@ -130,6 +132,7 @@ impl Report {
             start_unix_ns: about.meta.start_unix_ns,
             duration_ns: about.duration_ns.unwrap_or(since_start),
             completeness,
+            sampling: about.losses.sampling,
             in_flight: about.in_flight,
             warnings: about.warnings,
             sort: options.sort.clone(),

@@ -37,6 +37,9 @@ pub fn write(report: &Report, width: usize, out: &mut impl Write) -> io::Result<
     table(report, width, out)?;
     writeln!(out)?;
     writeln!(out, "{}", completeness(report))?;
+    if let Some(line) = sampling(report) {
+        writeln!(out, "{line}")?;
+    }
     unavailable(report, out)?;
     in_flight(report, out)?;
     for warning in &report.warnings {
@@ -44,6 +47,23 @@ pub fn write(report: &Report, width: usize, out: &mut impl Write) -> io::Result<
         writeln!(out, "  remedy: {}", clean(warning.remedy()))?;
     }
     Ok(())
+}
+
+/// Whose counters were read; nothing where that was everybody's.
+fn sampling(report: &Report) -> Option<String> {
+    let s = report.sampling;
+    if s.executions == 0 || s.counted == s.executions {
+        return None;
+    }
+    let share = |n: u64| format!("{:.1} %", n as f64 * 100.0 / s.executions as f64);
+    Some(format!(
+        "Counters read for {} of the executions (budget {} %, spent {}), CPU time known without reading for {}; sums are \
+         estimates. --exact reads all.",
+        share(s.counted),
+        s.budget_ppm as f64 / 10_000.0,
+        duration(s.spent_ns as f64),
+        share(s.cpu_without_call),
+    ))
 }
 
 fn headline(report: &Report) -> String {
