@@ -12,6 +12,8 @@ mod faults;
 mod house_rules;
 /// In processes that are not database servers the library leaves no trace.
 mod inert;
+/// Instructions per query, counted.
+mod instructions;
 /// Long lives: many connections, many sessions, many texts, attaching in mid-connection.
 mod lifecycle;
 /// Exact counts in MariaDB, against the performance schema and the client.

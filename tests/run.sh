@@ -39,7 +39,7 @@ needed=(
     psql:postgresql-client-15 sqlite3:sqlite3 /usr/include/sqlite3.h:libsqlite3-dev
     /usr/include/openssl/ssl.h:libssl-dev openssl:openssl sysbench:sysbench
     /usr/lib/python3/dist-packages/psycopg/__init__.py:python3-psycopg /usr/bin/python3:python3
-    gcc:gcc g++:g++ nm:binutils strace:strace git:git setpriv:util-linux
+    gcc:gcc g++:g++ nm:binutils strace:strace valgrind:valgrind git:git setpriv:util-linux
 )
 
 install_missing() {
