@@ -54,7 +54,7 @@ fn text(session: u64, n: u64) -> Vec<u8> {
 fn expected(session: u64, n: u64) -> (Fields, Counts, Vec<Member>, Vec<u8>) {
     let text = text(session, n);
     let hash = content_hash(&text);
-    let is_stored = n % 2 == 0;
+    let is_stored = n.is_multiple_of(2);
     let mut counts = Counts::new();
     (0..(n % 5) as u8).for_each(|id| counts.set(id * 3, n + u64::from(id)));
     let members = (0..n % 3)
