@@ -72,7 +72,8 @@ impl Recording {
     /// Starts recording a server and waits until capture is on.
     #[track_caller]
     pub fn start(server: u32, path: PathBuf) -> Self {
-        let mut record = command(["record", "-p", &server.to_string(), "-o"]);
+        // All counters of every execution: what the tests compare with must not be an estimate.
+        let mut record = command(["record", "--exact", "-p", &server.to_string(), "-o"]);
         record.arg(&path);
         let mut process = Process::start(&mut record);
         wait_until("capture to be switched on", SOON, || {
