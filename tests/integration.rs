@@ -4,6 +4,8 @@
 mod bad_input;
 /// Servers, clients and victims work here without the library.
 mod baseline;
+/// Sums estimated within a budget agree with exact ones, and the budget is kept.
+mod budget;
 /// Costs that are known beforehand come out right.
 mod costs;
 /// Who is killed hurts nobody else, and nothing recorded is lost.

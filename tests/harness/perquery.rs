@@ -69,12 +69,18 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Starts recording a server and waits until capture is on.
+    /// Starts recording a server and waits until capture is on. All counters of every execution are read: what the tests
+    /// compare with must not be an estimate.
     #[track_caller]
     pub fn start(server: u32, path: PathBuf) -> Self {
-        // All counters of every execution: what the tests compare with must not be an estimate.
-        let mut record = command(["record", "--exact", "-p", &server.to_string(), "-o"]);
-        record.arg(&path);
+        Self::start_with(server, path, &["--exact"])
+    }
+
+    /// The same with these options.
+    #[track_caller]
+    pub fn start_with(server: u32, path: PathBuf, options: &[&str]) -> Self {
+        let mut record = command(["record", "-p", &server.to_string(), "-o"]);
+        record.arg(&path).args(options);
         let mut process = Process::start(&mut record);
         wait_until("capture to be switched on", SOON, || {
             assert!(process.is_running(), "perquery record ended at once: {}", process.stderr());

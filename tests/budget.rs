@@ -1,0 +1,124 @@
+//! Sums estimated within a budget agree with exact ones, and the budget is kept.
+
+use harness::mariadb::{MariaDb, Options};
+use harness::needs;
+use harness::perquery::Recording;
+use harness::report::Report;
+use mysql::prelude::Queryable;
+
+/// Runs of the pattern per recording; a heavy statement comes once in so many.
+const ROUNDS: u32 = 1_500;
+const HEAVY_EVERY: u32 = 60;
+const CHEAP: &str = "DO 1";
+const DEAR: &str = "SELECT BENCHMARK(150, MD5('x'))";
+const HEAVY: &str = "SELECT LENGTH(REPEAT('x', 3000000))";
+
+/// Cheap and dear in a fixed alternation, and now and then one that is heavy in page faults.
+fn pattern(client: &mut mysql::Conn) {
+    for round in 0..ROUNDS {
+        for _ in 0..3 {
+            client.query_drop(CHEAP).expect("a plain query");
+        }
+        client.query_drop(DEAR).expect("a plain query");
+        if round % HEAVY_EVERY == 0 {
+            client.query_drop(HEAVY).expect("a plain query");
+        }
+    }
+}
+
+fn record(server: &MariaDb, client: &mut mysql::Conn, options: &[&str]) -> Report {
+    let path = server.directory.path().join("budget.pq");
+    let recording = Recording::start_with(server.pid, path, options);
+    pattern(client);
+    recording.stop("digest")
+}
+
+/// Mean per call and its standard error.
+fn mean(report: &Report, statement: &str, counter: &str) -> (f64, f64) {
+    let row = report.row(statement);
+    let calls = row.calls() as f64;
+    let stderr = row.json.pointer(&format!("/counters/{counter}/stderr")).and_then(|v| v.as_f64());
+    (row.counter(counter) / calls, stderr.expect("a standard error") / calls)
+}
+
+fn sampling(report: &Report, name: &str) -> f64 {
+    report
+        .json
+        .pointer(&format!("/sampling/{name}"))
+        .and_then(|v| v.as_f64())
+        .expect("a number of the sampling")
+}
+
+#[test]
+fn estimates_within_a_budget_are_unbiased_and_calls_are_exact() {
+    needs!("mariadbd", "mariadb-install-db");
+    const RUNS: usize = 20;
+    let server = MariaDb::start(&Options::default());
+    let mut client = server.client();
+    pattern(&mut client);
+    let watched = [(DEAR, "cpu_ns"), (CHEAP, "cpu_ns"), (HEAVY, "page_faults_minor"), (HEAVY, "cpu_ns")];
+    let mut exact = vec![Vec::new(); watched.len()];
+    let mut estimates = vec![Vec::new(); watched.len()];
+    let mut counted = Vec::new();
+    for run in 0..RUNS {
+        // An exact run now and then: what a statement costs drifts with the machine's load.
+        if run % 4 == 0 {
+            let report = record(&server, &mut client, &["--exact"]);
+            for (to, (statement, counter)) in exact.iter_mut().zip(watched) {
+                to.push(mean(&report, statement, counter).0);
+            }
+        }
+        let report = record(&server, &mut client, &["--budget", "0.6"]);
+        report.expect_complete();
+        assert_eq!(report.row(CHEAP).calls(), u64::from(3 * ROUNDS));
+        assert_eq!(report.row(DEAR).calls(), u64::from(ROUNDS));
+        assert_eq!(report.row(HEAVY).calls(), u64::from(ROUNDS.div_ceil(HEAVY_EVERY)));
+        counted.push(sampling(&report, "counted") / sampling(&report, "executions"));
+        for (to, (statement, counter)) in estimates.iter_mut().zip(watched) {
+            to.push(mean(&report, statement, counter));
+        }
+    }
+    println!("shares counted: {counted:.2?}");
+    assert!(counted.iter().all(|share| *share < 0.9), "nothing was left out: {counted:?}");
+    for ((statement, counter), (exact, estimates)) in watched.iter().zip(exact.iter().zip(&estimates)) {
+        let average = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let truth = average(exact);
+        let spread = exact.iter().map(|e| (e - truth).powi(2)).sum::<f64>() / (exact.len() - 1) as f64;
+        let truth_error = (spread / exact.len() as f64).sqrt();
+        let estimate = average(&estimates.iter().map(|(mean, _)| *mean).collect::<Vec<_>>());
+        let own_error = estimates.iter().map(|(_, e)| e * e).sum::<f64>().sqrt() / RUNS as f64;
+        // Estimates differ between runs by more than their sampling error, because the machine does.
+        let seen =
+            estimates.iter().map(|(mean, _)| (mean - estimate).powi(2)).sum::<f64>() / (RUNS - 1) as f64;
+        let error = own_error.max((seen / RUNS as f64).sqrt()).hypot(truth_error);
+        println!(
+            "{statement}: {counter} {estimate:.1} ± {own_error:.1}, exactly {truth:.1} ± {truth_error:.1}"
+        );
+        assert!(
+            (estimate - truth).abs() <= 2.0 * error + 0.02 * truth,
+            "{statement}: {counter} estimated {estimate:.1}, exactly {truth:.1}, standard error {error:.1}"
+        );
+    }
+}
+
+#[test]
+fn readings_cost_no_more_than_the_budget() {
+    needs!("mariadbd", "mariadb-install-db");
+    let server = MariaDb::start(&Options::default());
+    let mut client = server.client();
+    let path = server.directory.path().join("spent.pq");
+    let recording = Recording::start_with(server.pid, path, &["--budget", "1"]);
+    (0..60_000).for_each(|_| client.query_drop(CHEAP).expect("a plain query"));
+    let report = recording.stop("digest");
+    report.expect_complete();
+    let period_ns = report
+        .json
+        .pointer("/period/duration_ns")
+        .and_then(|v| v.as_f64())
+        .expect("a duration of the period");
+    let share = sampling(&report, "spent_ns") / period_ns;
+    println!("{:.2} % of the time went into readings", share * 100.0);
+    assert!(share < 0.02, "readings took {share} of the time");
+    let counted = sampling(&report, "counted");
+    assert!(counted > 100.0 && counted < 60_000.0, "{counted} counted");
+}
