@@ -20,9 +20,13 @@ mod instructions;
 mod lifecycle;
 /// Exact counts in MariaDB, against the performance schema and the client.
 mod mariadb_counts;
+/// Frames of unloaded plugins keep their names, and unloading its meaning.
+mod pin;
 /// Exact counts in PostgreSQL, against pg_stat_statements and the client.
 mod postgres_counts;
 /// Exact counts in SQLite, against the script that ran.
 mod sqlite_counts;
+/// Microseconds in the client's seconds, and only there.
+mod time;
 /// Programs behave the same with and without the library.
 mod transparency;

@@ -40,6 +40,7 @@ needed=(
     /usr/include/openssl/ssl.h:libssl-dev openssl:openssl sysbench:sysbench
     /usr/lib/python3/dist-packages/psycopg/__init__.py:python3-psycopg /usr/bin/python3:python3
     gcc:gcc g++:g++ nm:binutils strace:strace valgrind:valgrind git:git setpriv:util-linux
+    dash:dash perl:perl ps:procps
 )
 
 install_missing() {

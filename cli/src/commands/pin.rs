@@ -25,8 +25,7 @@ const SUPPRESSIONS: &str = "\
    Memcheck:Leak
    match-leak-kinds: reachable
    fun:*alloc
-   ...
-   fun:dl_open_worker*
+   obj:*/ld-linux-*.so.*
 }
 ";
 
