@@ -1,6 +1,6 @@
 //! Texts and identities by content hash, each stored once.
 //!
-//! The arena is a circular log: an entry is [hash][length u32 | kind u32][bytes], appended by whoever needs it; the
+//! The arena is a circular log: an entry is `hash`, `length u32 | kind u32`, `bytes`, appended by whoever needs it; the
 //! oldest make room for new ones. The index maps a hash to the entry's position. Nothing is ever locked or freed: an
 //! entry is its own proof, because its bytes must have the hash that names it. A writer killed in the middle, a race of
 //! two writers, an entry overwritten while it is read: each shows as "not there".

@@ -95,7 +95,8 @@ impl Sampler {
             let mut full = executions * self.price_ns;
             if slices {
                 // One switch to wait for the client and one back belong to each execution.
-                full += executions * OPEN_PRICE_PER_SWITCH_NS + self.open_price_ns * elapsed / SLICE_NS as f64;
+                full +=
+                    executions * OPEN_PRICE_PER_SWITCH_NS + self.open_price_ns * elapsed / SLICE_NS as f64;
             }
             self.p = if full <= allowed { 1.0 } else { (allowed / full).max(LEAST_P) };
         }
@@ -128,7 +129,13 @@ mod tests {
 
     /// Runs executions `every_ns` for a second, each reading costing `price_ns`: (chosen, cost as a share of time, sum of
     /// weights, executions).
-    fn second(sampler: &mut Sampler, every_ns: u64, price_ns: u64, ppm: u64, slices: bool) -> (u32, f64, f64, u32) {
+    fn second(
+        sampler: &mut Sampler,
+        every_ns: u64,
+        price_ns: u64,
+        ppm: u64,
+        slices: bool,
+    ) -> (u32, f64, f64, u32) {
         let (mut chosen, mut weights, mut n) = (0, 0.0, 0);
         let start = sampler.window_start_ns.max(1);
         let mut now = start;

@@ -100,11 +100,8 @@ impl Thread {
     /// Notes in the lane what an execution's measurement was.
     #[inline]
     pub(crate) fn account(&self, lane: &Lane<'_>, weight: f64, measured: Measured) {
-        let probability_ppm = if self.budget_ppm == 0 {
-            crate::segment::layout::PPM
-        } else {
-            self.sampler.probability_ppm()
-        };
+        let probability_ppm =
+            if self.budget_ppm == 0 { crate::segment::layout::PPM } else { self.sampler.probability_ppm() };
         lane.note_account(weight > 0.0, measured.cpu_for_free, self.paid_ns, probability_ppm);
     }
 }

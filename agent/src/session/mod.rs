@@ -25,8 +25,8 @@ mod unit;
 pub mod worker;
 
 pub use engine::{Engine, Ticket};
+pub(crate) use measure::Measured;
 pub use process::{Kind, Process, Start, decide};
 pub use thread::Thread;
 pub use thread::is_nested;
-pub(crate) use measure::Measured;
 pub(crate) use unit::take_slot;

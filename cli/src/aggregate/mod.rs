@@ -20,7 +20,8 @@ use crate::digest::{Digest, UNKNOWN_TEXT};
 use parts::{Home, Parts, RowNumber};
 use perquery_agent::counters::{COUNTERS_MAX, CounterId};
 use perquery_agent::segment::record::{
-    CHOICE_SLICE_NS, Execution, FLAG_CHOSEN_BY_SLICE, FLAG_CUT_OFF, FLAG_LATE_START, FLAG_OUTCOME_UNKNOWN, KIND_EXECUTION, KIND_SLICE, KIND_WORKER,
+    CHOICE_SLICE_NS, Execution, FLAG_CHOSEN_BY_SLICE, FLAG_CUT_OFF, FLAG_LATE_START, FLAG_OUTCOME_UNKNOWN,
+    KIND_EXECUTION, KIND_SLICE, KIND_WORKER,
 };
 use std::sync::Arc;
 use table::{HashedMap, Strings, combined};
