@@ -18,7 +18,7 @@ mod wire;
 use options::Options;
 use pin::Cpus;
 use report::{Extra, Table};
-use rounds::{Measured, Side, Workload, measure};
+use rounds::{Measured, Side, Workload, measure, measure_sustained};
 use servers::Kind;
 use statistics::Random;
 use std::process::ExitCode;
@@ -32,6 +32,14 @@ struct Run {
     tables: Vec<Table>,
     extras: Vec<(&'static str, Extra)>,
     skipped: Vec<String>,
+}
+
+/// The first workload, each side under load for a while before it is measured.
+const SUSTAINED: &str = "the first, under sustained load";
+
+/// One place per workload, and one for the sustained load.
+fn nothing_measured(workloads: &[Workload]) -> Vec<Option<Measured>> {
+    (0..workloads.len() + 1).map(|_| None).collect()
 }
 
 fn main() -> ExitCode {
@@ -74,7 +82,7 @@ impl Run {
         if let Some(why) = kind.unavailable() {
             return self.skip(kind.name(), &why);
         }
-        let mut measured: Vec<Option<Measured>> = servers::WORKLOADS.iter().map(|_| None).collect();
+        let mut measured = nothing_measured(&servers::WORKLOADS);
         let mut extra = Extra::default();
         for block in 0..self.options.restarts {
             self.cpus.unpin_self();
@@ -100,7 +108,7 @@ impl Run {
         if let Some(why) = sqlite::unavailable() {
             return self.skip("sqlite", &why);
         }
-        let mut measured: Vec<Option<Measured>> = sqlite::WORKLOADS.iter().map(|_| None).collect();
+        let mut measured = nothing_measured(&sqlite::WORKLOADS);
         for _ in 0..self.options.restarts {
             self.cpus.unpin_self();
             let mut park = sqlite::Park::start(&self.options, &self.cpus, &mut self.skipped);
@@ -129,6 +137,14 @@ impl Run {
                 empty => *empty = Some(found),
             }
         }
+        if self.options.wants(workloads[0].name, &names) {
+            let rounds = self.options.rounds.div_ceil(5);
+            let found = measure_sustained(sides, &settings::SUSTAINED, 0, rounds, &mut self.random);
+            match &mut measured[workloads.len()] {
+                Some(before) => before.extend(found),
+                empty => *empty = Some(found),
+            }
+        }
     }
 
     fn burst_length(&self, workload: &Workload) -> usize {
@@ -136,10 +152,10 @@ impl Run {
     }
 
     fn conclude(&mut self, server: &'static str, workloads: &[Workload], measured: Vec<Option<Measured>>) {
-        for (workload, found) in workloads.iter().zip(measured) {
+        let names = workloads.iter().map(|w| (w.name, Some(self.burst_length(w)))).chain([(SUSTAINED, None)]);
+        for ((workload, queries), found) in names.collect::<Vec<_>>().into_iter().zip(measured) {
             let Some(found) = found else { continue };
-            let queries = self.burst_length(workload);
-            let table = Table::of(server, workload.name, queries, &found, &mut self.random);
+            let table = Table::of(server, workload, queries, &found, &mut self.random);
             println!("{}", table.text());
             self.tables.push(table);
         }

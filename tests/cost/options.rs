@@ -28,7 +28,7 @@ What perquery adds to a query, beside its peers, against real servers on this ma
 
 usage: cargo run --release -p perquery-tests --bin cost -- [options]
 
-  --quick           one set of servers and few rounds: under two minutes
+  --quick           one set of servers and few rounds: about two minutes
   --rounds N        rounds per workload and set of servers [default: 150]
   --queries N       point selects per burst [default: 400]
   --restarts N      start all servers anew so often [default: 3]
@@ -56,7 +56,7 @@ impl Options {
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value\n\n{USAGE}"));
             match word.as_str() {
-                "--quick" => (options.rounds, options.queries, options.restarts) = (40, 200, 1),
+                "--quick" => (options.rounds, options.queries, options.restarts) = (25, 200, 1),
                 "--rounds" => options.rounds = number(&word, &value()?)?.max(2),
                 "--queries" => options.queries = number(&word, &value()?)?.max(20),
                 "--restarts" => options.restarts = number(&word, &value()?)?.max(1),

@@ -1,6 +1,6 @@
 //! The results as a table for people and as JSON for machines.
 
-use crate::rounds::{AGAIN, Measured};
+use crate::rounds::{AGAIN, Measured, SUSTAINED};
 use crate::statistics::{Estimate, Random, bootstrap, median, winsorized_mean};
 use crate::throughput::Throughput;
 use serde_json::{Value, json};
@@ -28,8 +28,8 @@ pub struct Table {
     pub workload: &'static str,
     /// Rounds per setting.
     pub rounds: usize,
-    /// Queries per burst.
-    pub queries: usize,
+    /// Queries per burst; none under sustained load, where the time is given.
+    pub queries: Option<usize>,
     /// The first is the base.
     pub rows: Vec<Row>,
 }
@@ -39,7 +39,7 @@ impl Table {
     pub fn of(
         server: &'static str,
         workload: &'static str,
-        queries: usize,
+        queries: Option<usize>,
         measured: &Measured,
         random: &mut Random,
     ) -> Self {
@@ -61,10 +61,11 @@ impl Table {
 
     /// The table for people.
     pub fn text(&self) -> String {
-        let mut out = format!(
-            "{} · {} · {} rounds of {} queries\n",
-            self.server, self.workload, self.rounds, self.queries
-        );
+        let each = match self.queries {
+            Some(queries) => format!("{queries} queries"),
+            None => format!("{} ms", SUSTAINED.as_millis()),
+        };
+        let mut out = format!("{} · {} · {} rounds of {each}\n", self.server, self.workload, self.rounds);
         let _ = writeln!(
             out,
             "  {:44}{:>11}  {:>10}{:>9}  {:19}{:>9}  95 % interval",

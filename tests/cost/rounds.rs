@@ -1,12 +1,32 @@
 //! Paired rounds: in each, every setting runs one burst of the same statement, in random order.
 
-use crate::statistics::{Random, trimmed_mean};
+use crate::statistics::{Random, capped_mean, trimmed_mean};
+use std::time::{Duration, Instant};
 
 /// What can run a burst of a workload.
 pub trait Burst {
     /// Runs `count` queries after a few to warm up; nanoseconds of each.
     fn burst(&mut self, workload: usize, count: usize) -> Vec<f64>;
+
+    /// Runs bursts without a pause, so long that a budget has found its probability, and measures the rest.
+    fn sustained(&mut self, workload: usize) -> Vec<f64> {
+        let started = Instant::now();
+        let mut times = Vec::new();
+        while started.elapsed() < SETTLE + SUSTAINED {
+            let settled = started.elapsed() >= SETTLE;
+            let burst = self.burst(workload, 100);
+            if settled {
+                times.extend(burst);
+            }
+        }
+        times
+    }
 }
+
+/// Longer than a budget takes to follow a changed load.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How long is measured then.
+pub const SUSTAINED: Duration = Duration::from_millis(200);
 
 /// One statement.
 pub struct Workload {
@@ -54,20 +74,43 @@ pub fn measure(
     rounds: usize,
     random: &mut Random,
 ) -> Measured {
-    // Base, base again, the others.
-    let places: Vec<usize> = std::iter::once(0).chain(0..sides.len()).collect();
-    let mut settings: Vec<String> = places.iter().map(|&at| sides[at].setting.clone()).collect();
-    settings[1] = AGAIN.to_owned();
-    let mut measured = Measured { settings, rounds: vec![Vec::with_capacity(rounds); places.len()] };
     for side in sides.iter_mut() {
         side.connection.burst(workload, count);
     }
+    let all: Vec<usize> = (0..sides.len()).collect();
+    paired(sides, &all, rounds, random, |connection| trimmed_mean(&connection.burst(workload, count)))
+}
+
+/// The same with each side under load for a while before it is measured, over the sides of these settings.
+pub fn measure_sustained(
+    sides: &mut [Side],
+    settings: &[&str],
+    workload: usize,
+    rounds: usize,
+    random: &mut Random,
+) -> Measured {
+    let some: Vec<usize> =
+        (0..sides.len()).filter(|&at| settings.contains(&sides[at].setting.as_str())).collect();
+    paired(sides, &some, rounds, random, |connection| capped_mean(&connection.sustained(workload)))
+}
+
+fn paired(
+    sides: &mut [Side],
+    chosen: &[usize],
+    rounds: usize,
+    random: &mut Random,
+    per_query_ns: impl Fn(&mut dyn Burst) -> f64,
+) -> Measured {
+    // Base, base again, the others.
+    let places: Vec<usize> = chosen.iter().take(1).chain(chosen).copied().collect();
+    let mut settings: Vec<String> = places.iter().map(|&at| sides[at].setting.clone()).collect();
+    settings[1] = AGAIN.to_owned();
+    let mut measured = Measured { settings, rounds: vec![Vec::with_capacity(rounds); places.len()] };
     let mut order: Vec<usize> = (0..places.len()).collect();
     for _ in 0..rounds {
         random.shuffle(&mut order);
         for &entry in &order {
-            let mut times = sides[places[entry]].connection.burst(workload, count);
-            measured.rounds[entry].push(trimmed_mean(&mut times));
+            measured.rounds[entry].push(per_query_ns(sides[places[entry]].connection.as_mut()));
         }
     }
     measured

@@ -26,6 +26,16 @@ pub const BASE: &str = "not loaded";
 /// The default, which throughput and the idle collector are measured with.
 pub const DEFAULT: &str = "on, default budget";
 
+/// Those that are also measured under sustained load, where a budget has to choose.
+pub const SUSTAINED: [&str; 6] = [
+    BASE,
+    "loaded, off",
+    "on, without dear collectors",
+    DEFAULT,
+    "on, default budget, 6 perf events",
+    "on, --exact",
+];
+
 const SIX: &str = "page-faults,context-switches,cpu-migrations,task-clock,minor-faults,major-faults";
 
 /// All of perquery's settings; the base first. Software events, because every machine has them.

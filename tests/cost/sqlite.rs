@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 /// The statements.
 pub const WORKLOADS: [Workload; 2] =
-    [Workload { name: "lookup, prepared", weight: 1 }, Workload { name: "1000-row scan", weight: 4 }];
+    [Workload { name: "lookup, prepared", weight: 1 }, Workload { name: "1000-row scan", weight: 20 }];
 const VERBS: [&str; 2] = ["lookup", "scan"];
 
 /// What the applications need.
