@@ -26,6 +26,8 @@ pub enum Verb {
     Record(Record),
     /// Report on a recording
     Report(Report),
+    /// Measure what one execution of a statement costs
+    Stat(crate::stat::args::Stat),
     /// List the servers of this host that have the library
     List,
     /// List every counter: available here or not, why, and what to do

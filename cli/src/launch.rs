@@ -30,6 +30,16 @@ const PASSED_ON: [i32; 8] = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2,
 
 /// Starts `command` with `library` preloaded and capture on: a program that lives 5 ms loses nothing.
 pub fn launch(command: &[OsString], library: &Path, wanted: &Wanted) -> Result<(Launched, Mapping)> {
+    launch_with(command, library, wanted, |_| ())
+}
+
+/// [`launch`], where `prepare` has its way with the program's standard streams.
+pub fn launch_with(
+    command: &[OsString],
+    library: &Path,
+    wanted: &Wanted,
+    prepare: impl FnOnce(&mut Command),
+) -> Result<(Launched, Mapping)> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::new("name a program after --"));
     };
@@ -40,7 +50,9 @@ pub fn launch(command: &[OsString], library: &Path, wanted: &Wanted) -> Result<(
     }
     let signals =
         Signals::new(PASSED_ON).map_err(|e| Error::new(format!("signals can't be watched: {e}")))?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    prepare(&mut command);
+    let child = command
         .args(arguments)
         .env("LD_PRELOAD", preload(&[library]))
         .env("PERQUERY_SEGMENT", format!("{}:{}", segment.as_raw_fd(), std::process::id()))

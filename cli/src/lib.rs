@@ -16,4 +16,5 @@ pub mod recording;
 pub mod report;
 pub mod signals;
 pub mod trial;
+pub mod stat;
 pub mod warnings;

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => commands::run::run(&args),
         Verb::Record(args) => commands::record::record(&args),
         Verb::Report(args) => commands::report::report(&args),
+        Verb::Stat(args) => commands::stat::stat(&args),
         Verb::List => commands::list::list(),
         Verb::Events(args) => commands::events::events(&args),
         Verb::Doctor(args) => commands::doctor::doctor(&args),

@@ -9,6 +9,7 @@ pub mod report;
 pub mod run;
 pub mod shell;
 pub mod time;
+pub mod stat;
 
 use crate::args::{FormatName, Show};
 use crate::error::{Error, Result};

@@ -1,8 +1,8 @@
 //! The command line of `perquery stat`.
 
 use super::assertion::Assertion;
-use crate::args::Count;
 use clap::{Args, ValueEnum};
+use perquery_agent::counters::{Selection, parse_events};
 use std::path::PathBuf;
 
 /// Executions of each statement that are measured when nothing else is asked for.
@@ -26,9 +26,14 @@ pub struct Stat {
     /// Also measure the statement in FILE, one in each; - for standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: Vec<PathBuf>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub count: Count,
+    /// Count these events instead of cycles,instructions, by perf's names: cache-misses,page-faults,r01c2
+    ///
+    /// 'perquery events' lists them. CPU time, page faults and context switches are always counted, in every execution.
+    #[arg(short, long, value_name = "EVENTS", value_parser = events)]
+    pub event: Option<Selection>,
+    /// Read perf's counters without a system call (rdpmc) where the kernel offers it
+    #[arg(long)]
+    pub user_space_reads: bool,
     /// Subtract the cost of an empty statement on the same connection
     #[arg(long)]
     pub net: bool,
@@ -62,6 +67,10 @@ pub struct Stat {
     /// The statements
     #[arg(value_name = "SQL")]
     pub statements: Vec<String>,
+}
+
+fn events(list: &str) -> Result<Selection, String> {
+    parse_events(list).map_err(|e| e.to_string())
 }
 
 /// The formats by name.

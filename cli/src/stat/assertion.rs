@@ -1,7 +1,7 @@
 //! `--assert 'cpu_ns < 200us'`: a condition on a measured number.
 
-use crate::format::count;
 use super::statistics::Summary;
+use crate::format::count;
 use std::fmt;
 
 /// A condition that every measured statement has to meet.
@@ -76,7 +76,8 @@ impl Assertion {
     /// Reads `COUNTER[.STATISTIC] COMPARISON NUMBER[UNIT]`.
     pub fn parse(text: &str) -> Result<Assertion, String> {
         let wrong = || {
-            "write COUNTER[.median|.mean|.min|.p95|.mad] <|<=|==|!=|>=|> NUMBER, as in 'cpu_ns < 200us'".to_owned()
+            "write COUNTER[.median|.mean|.min|.p95|.mad] <|<=|==|!=|>=|> NUMBER, as in 'cpu_ns < 200us'"
+                .to_owned()
         };
         let at = text.find(['<', '>', '=', '!']).ok_or_else(wrong)?;
         let (left, rest) = text.split_at(at);
@@ -86,7 +87,8 @@ impl Assertion {
         let (counter, statistic) = left.trim().split_once('.').unwrap_or((left.trim(), "median"));
         let is_name = !counter.is_empty() && !counter.contains(char::is_whitespace);
         let statistic = STATISTICS.into_iter().find(|(name, _)| *name == statistic).ok_or_else(wrong)?.1;
-        let digits = right.find(|c: char| !c.is_ascii_digit() && !"._eE+-".contains(c)).unwrap_or(right.len());
+        let digits =
+            right.find(|c: char| !c.is_ascii_digit() && !"._eE+-".contains(c)).unwrap_or(right.len());
         let (number, unit) = right.split_at(digits);
         let number: f64 = number.replace('_', "").parse().map_err(|_| wrong())?;
         let units: &[(&str, f64)] = if counter.ends_with("_ns") { &UNITS_NS } else { &UNITS };
@@ -152,18 +154,34 @@ mod tests {
         };
         let name = |n: &str| n.to_owned();
         assert_eq!(read("cpu_ns < 200000"), (name("cpu_ns"), Statistic::Median, Comparison::Less, 200_000.0));
-        assert_eq!(read("cpu_ns.p95<=1.5ms"), (name("cpu_ns"), Statistic::P95, Comparison::LessOrEqual, 1.5e6));
+        assert_eq!(
+            read("cpu_ns.p95<=1.5ms"),
+            (name("cpu_ns"), Statistic::P95, Comparison::LessOrEqual, 1.5e6)
+        );
         assert_eq!(read("cycles > 3M"), (name("cycles"), Statistic::Median, Comparison::Greater, 3e6));
-        assert_eq!(read("latency_ns.min >= 2_000"), (name("latency_ns"), Statistic::Min, Comparison::GreaterOrEqual, 2e3));
+        assert_eq!(
+            read("latency_ns.min >= 2_000"),
+            (name("latency_ns"), Statistic::Min, Comparison::GreaterOrEqual, 2e3)
+        );
         assert_eq!(read("page_faults_minor == 0").2, Comparison::Equal);
         assert_eq!(read("page_faults_minor!=1").2, Comparison::NotEqual);
     }
 
     #[test]
     fn nonsense_says_what_to_write() {
-        for nonsense in
-            ["", "cpu_ns", "< 5", "cpu_ns <", "cpu_ns < x", "cpu_ns = 5", "cpu_ns.p99 < 5", "a b < 5", "cpu_ns < 5 kg", "cycles < 5ms", "cpu_ns < inf"]
-        {
+        for nonsense in [
+            "",
+            "cpu_ns",
+            "< 5",
+            "cpu_ns <",
+            "cpu_ns < x",
+            "cpu_ns = 5",
+            "cpu_ns.p99 < 5",
+            "a b < 5",
+            "cpu_ns < 5 kg",
+            "cycles < 5ms",
+            "cpu_ns < inf",
+        ] {
             let told = Assertion::parse(nonsense).unwrap_err();
             assert!(told.contains("cpu_ns < 200us"), "{nonsense}: {told}");
         }
@@ -172,10 +190,20 @@ mod tests {
     #[test]
     fn a_condition_is_judged_by_the_number_it_names() {
         let summary = Summary { median: 10.0, p95: 20.0, ..Summary::default() };
-        for (text, holds) in [("x < 10", false), ("x <= 10", true), ("x == 10", true), ("x.p95 > 19", true), ("x != 10", false), ("x >= 11", false)] {
+        for (text, holds) in [
+            ("x < 10", false),
+            ("x <= 10", true),
+            ("x == 10", true),
+            ("x.p95 > 19", true),
+            ("x != 10", false),
+            ("x >= 11", false),
+        ] {
             let assertion = Assertion::parse(text).unwrap();
             assert_eq!(assertion.holds(assertion.value(&summary)), holds, "{text}");
         }
-        assert_eq!((shown("cpu_ns", -1500.0), shown("cycles", 12_500.0)), ("-1.50 µs".into(), "12.5 k".into()));
+        assert_eq!(
+            (shown("cpu_ns", -1500.0), shown("cycles", 12_500.0)),
+            ("-1.50 µs".into(), "12.5 k".into())
+        );
     }
 }

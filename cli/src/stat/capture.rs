@@ -3,12 +3,12 @@
 use crate::aggregate::Sample;
 use crate::aggregate::parts::{Home, Parts, RowNumber, values_of};
 use crate::aggregate::row::Values;
-use crate::collect::{Claim, Drain, Message, Resolver, counter_metas, losses, note_unavailable, with_cheap};
+use crate::collect::{Claim, Drain, Message, Resolver, counter_metas, losses, note_unavailable};
 use crate::error::{Error, Result};
 use crate::recording::{CounterMeta, Losses};
 use perquery_agent::counters::{CLIENT_WAIT_NS, Selection};
 use perquery_agent::protocol::Command;
-use perquery_agent::segment::reader::{Mapping, decode_all};
+use perquery_agent::segment::reader::{Mapping, decode_all, now_ns};
 use perquery_agent::segment::record::{
     Execution, FLAG_CUT_OFF, FLAG_LATE_START, KIND_EXECUTION, KIND_SLICE, KIND_WORKER,
 };
@@ -25,8 +25,6 @@ pub struct Seen {
     pub rows_returned: u64,
     /// Hash of the normalised statement.
     pub digest: u64,
-    /// The normalised statement.
-    pub text: Arc<crate::digest::Digest>,
     /// The counters that were read.
     pub values: Values,
 }
@@ -41,8 +39,6 @@ pub struct Captured {
     pub dropped: u64,
     /// Slices and workers whose execution was not found.
     pub unmatched: u64,
-    /// Sessions that could not be followed since capture began.
-    pub lost_sessions: u64,
 }
 
 /// Capture, on.
@@ -57,16 +53,11 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Switches capture on in the server with process `pid`: for the session `only_connection`, or for all where that
-    /// is 0.
-    pub fn start(
-        mapping: Mapping,
-        pid: u32,
-        selection: &Selection,
-        only_connection: u64,
-    ) -> Result<Capture> {
+    /// Switches capture on in the server with process `pid` for the session `only_connection`; where that is 0, a
+    /// launcher has switched it on for all.
+    pub fn start(mapping: Mapping, pid: u32, selection: &Selection, only_connection: u64) -> Result<Capture> {
         let mapping = Arc::new(mapping);
-        let selection = with_cheap(selection);
+        let selection = selection.clone();
         let claim = Claim::take(Arc::clone(&mapping), pid)?;
         let before = losses(&mapping)?;
         if only_connection != 0 {
@@ -74,8 +65,9 @@ impl Capture {
             // What a killed collector left on would go on for everybody.
             segment.control().switch_off();
             segment.control().set_only_connection(only_connection);
+            segment.control().switch_on(&selection.wanted, now_ns());
         }
-        let drain = Drain::start(Arc::clone(&mapping), selection.wanted);
+        let drain = Drain::start(Arc::clone(&mapping), selection.wanted, true);
         let side = Side {
             resolver: Resolver::new(Arc::clone(&mapping)),
             parts: Parts::default(),
@@ -111,7 +103,6 @@ impl Capture {
             counters,
             dropped: after.dropped.saturating_sub(before.dropped) + drained.corrupt + side.broken,
             unmatched: side.parts.unmatched(),
-            lost_sessions: after.lost_sessions.saturating_sub(before.lost_sessions),
             seen: side.seen,
         })
     }
@@ -169,7 +160,6 @@ fn found(sample: &Sample, parts: &mut Parts, index: usize) -> Seen {
         latency_ns: e.latency_ns,
         rows_returned: e.rows_returned,
         digest: sample.digest.id,
-        text: Arc::clone(sample.digest),
         values,
     }
 }

@@ -31,6 +31,15 @@ pub enum Failure {
     Lost(String),
 }
 
+impl Failure {
+    /// Why, in the server's or the system's own words.
+    pub fn words(&self) -> &str {
+        match self {
+            Failure::Refused(why) | Failure::Lost(why) => why,
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -16,9 +16,8 @@ use std::path::Path;
 /// The process that listens on a unix socket.
 pub fn behind_socket(path: &Path) -> Result<u32> {
     let told = UnixStream::connect(path).and_then(|stream| Ok(socket_peercred(&stream)?));
-    let peer = told.map_err(|e| {
-        Error::new(format!("the server behind {} can't be found: {e}", path.display()))
-    })?;
+    let peer =
+        told.map_err(|e| Error::new(format!("the server behind {} can't be found: {e}", path.display())))?;
     u32::try_from(peer.pid.as_raw_nonzero().get())
         .map_err(|_| Error::new(format!("the server behind {} is not in our pid namespace", path.display())))
 }

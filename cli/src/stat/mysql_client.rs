@@ -32,7 +32,10 @@ impl MySql {
         let options = OptsBuilder::from_opts(options).prefer_socket(false);
         let before = Before::now();
         let connection = Conn::new(options).map_err(|e| {
-            Error::new(format!("no connection to the server at {place}: {e}; correct the URL or start the server"))
+            Error::new(format!(
+                "no connection to the server at {place}: {}; correct the URL or start the server",
+                failure(e).words()
+            ))
         })?;
         Ok(MySql { connection, prepared: Vec::new(), before, socket, place })
     }
@@ -90,13 +93,16 @@ fn rows<P: Protocol>(mut result: QueryResult<'_, '_, '_, P>) -> std::result::Res
 fn failure(e: mysql::Error) -> Failure {
     match e {
         // The server said so before it closed: shutdown, KILL, aborted.
-        mysql::Error::MySqlError(e) if matches!(e.code, 1053 | 1152 | 1184 | 1927) => Failure::Lost(e.to_string()),
+        mysql::Error::MySqlError(e) if matches!(e.code, 1053 | 1152 | 1184 | 1927) => {
+            Failure::Lost(e.to_string())
+        }
         mysql::Error::MySqlError(e) => Failure::Refused(e.to_string()),
         mysql::Error::IoError(e) => Failure::Lost(e.to_string()),
         mysql::Error::CodecError(e) => Failure::Lost(e.to_string()),
         mysql::Error::DriverError(e @ mysql::DriverError::MismatchedStmtParams(..)) => {
             Failure::Refused(format!("{e}; write the values into the statement"))
         }
+        mysql::Error::DriverError(e) => Failure::Refused(e.to_string()),
         other => Failure::Refused(other.to_string()),
     }
 }

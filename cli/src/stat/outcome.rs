@@ -179,12 +179,12 @@ pub fn outcome(args: &Stat, plan: &Plan, measured: Measured) -> Result<Outcome> 
             (what.name().to_owned(), cost)
         });
         let costs = costs.collect();
-        let rows = of.recorded().map(|run| run.rows);
+        let rows = || of.recorded().map(|run| run.rows);
         Statement {
             sql: safe_text(measured.dialect, sql.as_bytes(), sql.len()),
             digest: of.digest.clone(),
             executions: of.recorded().count(),
-            rows: [rows.clone().min().unwrap_or(0), rows.max().unwrap_or(0)],
+            rows: [rows().min().unwrap_or(0), rows().max().unwrap_or(0)],
             costs,
             headline_values: whats
                 .iter()
@@ -223,7 +223,9 @@ pub fn outcome(args: &Stat, plan: &Plan, measured: Measured) -> Result<Outcome> 
 fn headline(measured: &Measured) -> String {
     let counted = |name: &str| {
         let id: Option<CounterId> = measured.counters.iter().find(|c| c.name == name).map(|c| c.id);
-        id.is_some_and(|id| measured.runs.iter().flat_map(Runs::recorded).any(|run| run.counter(id).is_some()))
+        id.is_some_and(|id| {
+            measured.runs.iter().flat_map(Runs::recorded).any(|run| run.counter(id).is_some())
+        })
     };
     if counted(CYCLES) { CYCLES.to_owned() } else { CPU.to_owned() }
 }
@@ -232,13 +234,7 @@ fn why_unavailable(counter: &CounterMeta) -> String {
     counter.unavailable.clone().unwrap_or_else(|| "no execution has a value of it".to_owned())
 }
 
-fn compare(
-    whats: &[What],
-    headline: &str,
-    runs: &[Runs],
-    net: bool,
-    random: &mut Random,
-) -> Vec<Comparison> {
+fn compare(whats: &[What], headline: &str, runs: &[Runs], net: bool, random: &mut Random) -> Vec<Comparison> {
     let [baseline, reference, others @ ..] = runs else { return Vec::new() };
     let mut comparisons = Vec::new();
     for (n, other) in others.iter().enumerate() {
@@ -250,7 +246,8 @@ fn compare(
             let whole: Vec<usize> = (0..a.len())
                 .filter(|n| [a, b, base].iter().all(|s| s.get(*n).is_some_and(|v| !v.is_nan())))
                 .collect();
-            let take = |from: &Vec<f64>| whole.iter().filter_map(|n| from.get(*n).copied()).collect::<Vec<_>>();
+            let take =
+                |from: &Vec<f64>| whole.iter().filter_map(|n| from.get(*n).copied()).collect::<Vec<_>>();
             let base = if net { take(base) } else { Vec::new() };
             let ratio = ratio(&take(a), &take(b), &base, random);
             let verdict = match ratio {
@@ -292,9 +289,10 @@ fn wrong_rows(wanted: Option<Option<u64>>, statements: &[Statement]) -> Vec<Stri
     let numbered = statements.iter().enumerate();
     numbered
         .filter_map(|(n, statement)| match (statement.rows, wanted) {
-            ([fewest, most], Some(wanted)) if fewest != wanted || most != wanted => {
-                Some(format!("--rows={wanted} failed for statement {}: it returned {fewest} to {most} rows", n + 1))
-            }
+            ([fewest, most], Some(wanted)) if fewest != wanted || most != wanted => Some(format!(
+                "--rows={wanted} failed for statement {}: it returned {fewest} to {most} rows",
+                n + 1
+            )),
             ([fewest, most], None) if fewest != most => {
                 Some(format!("--rows failed for statement {}: it returned {fewest} to {most} rows", n + 1))
             }
@@ -326,5 +324,115 @@ impl Verdict {
             Verdict::NoDifferenceSeen => "no difference seen",
             Verdict::Unknown => "unknown",
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::args::{Cli, Verb};
+    use crate::stat::measured::Run;
+    use clap::Parser;
+
+    fn counters() -> Vec<CounterMeta> {
+        let why = Some("this machine has no such event; use cpu_ns".to_owned());
+        let counter = |id, name: &str, unavailable| CounterMeta {
+            id,
+            name: name.to_owned(),
+            unavailable,
+            ..CounterMeta::default()
+        };
+        vec![counter(0, CPU, None), counter(5, CYCLES, why.clone()), counter(6, "instructions", why)]
+    }
+
+    fn runs(cpu_ns: [u64; 3]) -> Runs {
+        let run = |cpu| Some(Run { latency_ns: cpu * 2, rows: 3, values: vec![(0, cpu)] });
+        Runs { rounds: cpu_ns.map(run).to_vec(), digest: "0123456789abcdef".to_owned() }
+    }
+
+    fn computed(words: &[&str], runs: Vec<Runs>) -> Result<Outcome> {
+        let Verb::Stat(args) = Cli::parse_from(["perquery", "stat"].iter().chain(words)).verb else {
+            unreachable!()
+        };
+        let plan = Plan::new(&args)?;
+        let server = ServerInfo { pid: 7, kind: "mariadb".to_owned(), ..ServerInfo::default() };
+        let warnings = vec![Warning::DroppedRecords { records: 2 }];
+        let dialect = perquery_agent::protocol::Dialect::MariaDb;
+        let measured = Measured {
+            server,
+            dialect,
+            connection_id: 35,
+            baseline_sql: "DO 0",
+            runs,
+            counters: counters(),
+            warnings,
+        };
+        outcome(&args, &plan, measured)
+    }
+
+    /// Two statements, the second one slower, with an assertion that fails.
+    pub(crate) fn example() -> Outcome {
+        let words = ["-n", "3", "--compare", "--assert", "cpu_ns < 1us", "SELECT 'a'", "SELECT 'b'"];
+        computed(&words, vec![runs([500, 510, 490]), runs([2000, 2100, 1900]), runs([8000, 8100, 7900])])
+            .unwrap()
+    }
+
+    #[test]
+    fn net_numbers_have_the_empty_statement_subtracted_and_the_baseline_has_not() {
+        let all = || vec![runs([500, 510, 490]), runs([2000, 2100, 1900])];
+        let found = computed(&["-n", "3", "--net", "SELECT 1"], all()).unwrap();
+        let Some(Cost::Counted(cpu)) = found.statements[0].cost(CPU) else { panic!() };
+        assert_eq!((cpu.median, cpu.min), (1500.0, 1400.0));
+        let Some(Cost::Counted(empty)) = found.baseline.cost(CPU) else { panic!() };
+        assert_eq!(empty.median, 500.0);
+    }
+
+    #[test]
+    fn comparisons_are_of_the_headline_and_of_the_latency_and_missing_rounds_leave_both() {
+        let found = example();
+        let told: Vec<_> =
+            found.comparisons.iter().map(|c| (c.counter.as_str(), c.statement, c.verdict)).collect();
+        assert_eq!(told, [(CPU, 2, Verdict::Slower), (LATENCY, 2, Verdict::Slower)]);
+        let mut holed = runs([2000, 2100, 1900]);
+        holed.rounds[1] = None;
+        let all = vec![runs([500; 3]), holed, runs([2000, 9_999_999, 2000])];
+        let found = computed(&["-n", "3", "--compare", "SELECT 1", "SELECT 2"], all).unwrap();
+        assert_eq!(found.statements[0].executions, 2);
+        assert!(found.comparisons[0].ratio.unwrap().ratio < 1.1);
+        let free = vec![runs([0; 3]), runs([0; 3]), runs([5; 3])];
+        let found = computed(&["-n", "3", "--compare", "SELECT 1", "SELECT 2"], free).unwrap();
+        assert_eq!(found.comparisons[0].verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn conditions_are_judged_for_each_statement_and_those_on_nothing_are_errors() {
+        let found = example();
+        assert_eq!(found.assertions.iter().map(|j| j.holds).collect::<Vec<_>>(), [false, false]);
+        let told = found.assertions[0].told();
+        assert_eq!(
+            told,
+            "assertion 'cpu_ns < 1us' failed for statement 1: the median of cpu_ns is 2.00 µs (2000)"
+        );
+        let unavailable =
+            computed(&["-n", "3", "--assert", "cycles < 1M", "SELECT 1"], vec![runs([1; 3]), runs([1; 3])]);
+        assert!(unavailable.err().unwrap().to_string().contains("no such event"));
+        let unknown = check(&[Assertion::parse("cache_misses < 1").unwrap()], &counters());
+        assert!(unknown.unwrap_err().to_string().contains("-e"));
+    }
+
+    #[test]
+    fn rows_that_differ_are_told() {
+        let all = || {
+            let mut second = runs([1; 3]);
+            second.rounds[2] = Some(Run { latency_ns: 1, rows: 9, values: Vec::new() });
+            vec![runs([1; 3]), second]
+        };
+        let wrong = |words: &[&str]| computed(words, all()).unwrap().wrong_rows;
+        assert_eq!(wrong(&["-n", "3", "SELECT 1"]).len(), 0);
+        assert_eq!(
+            wrong(&["-n", "3", "--rows", "SELECT 1"]),
+            ["--rows failed for statement 1: it returned 3 to 9 rows"]
+        );
+        assert_eq!(wrong(&["-n", "3", "--rows=3", "SELECT 1"]).len(), 1);
     }
 }

@@ -87,6 +87,11 @@ impl Plan {
         })
     }
 
+    /// The step runs in a transaction that is rolled back.
+    pub fn rolls_back(&self, step: &Step) -> bool {
+        self.rollback && step.which > 0
+    }
+
     /// The statement of a step; `baseline` is the empty one.
     pub fn sql<'a>(&'a self, step: &Step, baseline: &'a str) -> &'a str {
         step.which.checked_sub(1).and_then(|n| self.statements.get(n)).map_or(baseline, String::as_str)

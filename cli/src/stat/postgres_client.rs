@@ -27,7 +27,9 @@ impl Postgres {
     /// Connects to what a URL names.
     pub fn connect(url: &str) -> Result<Postgres> {
         let wrong = |why: String| {
-            Error::new(format!("the URL is wrong: {why}; write postgres://USER@HOST:PORT/DB or postgres://USER@/DB?host=DIRECTORY"))
+            Error::new(format!(
+                "the URL is wrong: {why}; write postgres://USER@HOST:PORT/DB or postgres://USER@/DB?host=DIRECTORY"
+            ))
         };
         let mut config: Config = url.parse().map_err(|e: postgres::Error| wrong(words(&e)))?;
         let port = config.get_ports().first().copied().unwrap_or(PORT);
@@ -52,8 +54,10 @@ impl Postgres {
             ))
         };
         let mut connection = config.connect(NoTls).map_err(none)?;
-        let pid: i32 =
-            connection.query_one("SELECT pg_backend_pid()", &[]).and_then(|row| row.try_get(0)).map_err(none)?;
+        let pid: i32 = connection
+            .query_one("SELECT pg_backend_pid()", &[])
+            .and_then(|row| row.try_get(0))
+            .map_err(none)?;
         let connection_id = u64::try_from(pid).unwrap_or(0);
         Ok(Postgres { connection, prepared: Vec::new(), connection_id, before, socket, place })
     }
@@ -82,7 +86,9 @@ impl Client for Postgres {
     fn prepare(&mut self, sql: &str) -> std::result::Result<(), Failure> {
         let statement = self.connection.prepare(sql).map_err(failure)?;
         if !statement.params().is_empty() {
-            return Err(Failure::Refused("it has parameters; write the values into the statement".to_owned()));
+            return Err(Failure::Refused(
+                "it has parameters; write the values into the statement".to_owned(),
+            ));
         }
         self.prepared.push(statement);
         Ok(())

@@ -35,7 +35,7 @@ pub fn measure(client: &mut dyn Client, plan: &Plan, selection: &Selection) -> R
         let captured = capture.finish()?;
         let sent = sent?;
         if let Some(Err(e)) = last {
-            return Err(session.failed(&e, "after the last execution"));
+            return Err(session.failed(&e, "the end"));
         }
         let runs = by_statement(plan, match_by_time(&sent, &captured.seen));
         if let Some(none) = runs.iter().position(|of| of.recorded().next().is_none()) {
@@ -72,7 +72,7 @@ struct Session<'a> {
 impl Session<'_> {
     fn prepare(&mut self) -> Result<()> {
         for sql in &self.plan.setup {
-            self.client.query(sql).map_err(|e| self.failed(&e, "in --setup"))?;
+            self.client.query(sql).map_err(|e| self.failed(&e, "--setup"))?;
         }
         if self.plan.prepare {
             let baseline = self.client.baseline();
@@ -93,15 +93,14 @@ impl Session<'_> {
                 return Err(Error::new("interrupted; nothing is reported"));
             }
             let done = self.step(step);
-            sent.push(done.map_err(|e| self.failed(&e, &format!("in {}", self.name(step.which))))?);
+            sent.push(done.map_err(|e| self.failed(&e, &self.name(step.which)))?);
             capture.take();
         }
         Ok(sent)
     }
 
     fn step(&mut self, step: &Step) -> std::result::Result<Sent, Failure> {
-        let in_transaction = self.plan.rollback && step.which > 0;
-        if in_transaction {
+        if self.plan.rolls_back(step) {
             self.client.query("BEGIN")?;
         }
         let before_ns = now_ns();
@@ -111,7 +110,7 @@ impl Session<'_> {
             self.client.query(self.plan.sql(step, self.client.baseline()))?
         };
         let after_ns = now_ns();
-        if in_transaction {
+        if self.plan.rolls_back(step) {
             self.client.query("ROLLBACK")?;
         }
         Ok(Sent { before_ns, after_ns, rows })
@@ -126,7 +125,7 @@ impl Session<'_> {
             let _ = self.client.query("ROLLBACK");
         }
         for sql in &self.plan.teardown {
-            self.client.query(sql).map_err(|e| self.failed(&e, "in --teardown"))?;
+            self.client.query(sql).map_err(|e| self.failed(&e, "--teardown"))?;
         }
         Ok(())
     }
@@ -144,17 +143,17 @@ impl Session<'_> {
     }
 
     /// One line: the server's own words, or that it is gone.
-    fn failed(&self, e: &Failure, when: &str) -> Error {
+    fn failed(&self, e: &Failure, what: &str) -> Error {
         if let Failure::Lost(_) = e {
             let asked = Instant::now();
             while asked.elapsed() < END_OF_SERVER {
                 if is_dead(self.pid) {
-                    return Error::new(format!("the server, process {}, ended {when}: {e}", self.pid));
+                    return Error::new(format!("the server, process {}, ended during {what}: {e}", self.pid));
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
-        Error::new(format!("{when}: {e}"))
+        Error::new(format!("{what}: {e}"))
     }
 }
 

@@ -6,8 +6,7 @@
 use super::capture::{Capture, Seen};
 use super::measured::{Measured, by_statement, warnings};
 use super::plan::{Plan, Step};
-use crate::collect::with_cheap;
-use crate::digest::{normalized, safe_text};
+use crate::digest::{Digest, normalized, safe_text};
 use crate::error::{Context, Error, Result};
 use crate::find::exe_of;
 use crate::format::cut;
@@ -30,6 +29,8 @@ use std::time::Duration;
 
 const SHELL: &str = "sqlite3";
 const BASELINE: &str = "SELECT 0";
+const BEGIN: &str = "BEGIN";
+const ROLLBACK: &str = "ROLLBACK";
 const BEGINS: &str = "SELECT 0 AS perquery_stat_begins";
 const ENDS: &str = "SELECT 0 AS perquery_stat_ends";
 /// As much of the shell's complaints as is read.
@@ -42,14 +43,12 @@ pub fn measure(file: &str, plan: &Plan, selection: &Selection) -> Result<Measure
     let library = library::find()?;
     let command = shell_command(file);
     let failed = || "the sqlite3 shell can't be fed".to_owned();
-    let complaints: OwnedFd =
-        memfd_create("sqlite3-complaints", MemfdFlags::CLOEXEC).context(failed)?;
+    let complaints: OwnedFd = memfd_create("sqlite3-complaints", MemfdFlags::CLOEXEC).context(failed)?;
     let (input, to_shell) = pipe_with(PipeFlags::CLOEXEC).context(failed)?;
     let shells_stderr = complaints.try_clone().context(failed)?;
-    let (mut shell, mapping) =
-        launch_with(&command, &library, &with_cheap(selection).wanted, |command| {
-            command.stdin(Stdio::from(input)).stdout(Stdio::null()).stderr(Stdio::from(shells_stderr));
-        })?;
+    let (mut shell, mapping) = launch_with(&command, &library, &selection.wanted, |command| {
+        command.stdin(Stdio::from(input)).stdout(Stdio::null()).stderr(Stdio::from(shells_stderr));
+    })?;
     let pid = shell.pid();
     let mut capture = Capture::start(mapping, pid, selection, 0)?;
     let exe = exe_of(pid);
@@ -61,7 +60,10 @@ pub fn measure(file: &str, plan: &Plan, selection: &Selection) -> Result<Measure
         return Err(Error::new(format!("sqlite3: {complaint}")));
     }
     let executions = steps(&captured.seen, plan, pid)?;
-    let runs = by_statement(plan, executions.into_iter().map(|seen| Some((seen.clone(), seen.rows_returned))).collect());
+    let runs = by_statement(
+        plan,
+        executions.into_iter().map(|seen| Some((seen.clone(), seen.rows_returned))).collect(),
+    );
     let warnings = warnings(&captured, &runs);
     Ok(Measured {
         server: ServerInfo { pid, kind: "sqlite".to_owned(), version: String::new(), exe },
@@ -120,13 +122,12 @@ fn script(plan: &Plan, out: &mut impl Write) -> std::io::Result<()> {
     plan.setup.iter().try_for_each(|sql| write(sql))?;
     write(BEGINS)?;
     for step in &plan.steps {
-        let in_transaction = plan.rollback && step.which > 0;
-        if in_transaction {
-            write("BEGIN")?;
+        if plan.rolls_back(step) {
+            write(BEGIN)?;
         }
         write(plan.sql(step, BASELINE))?;
-        if in_transaction {
-            write("ROLLBACK")?;
+        if plan.rolls_back(step) {
+            write(ROLLBACK)?;
         }
     }
     write(ENDS)?;
@@ -148,7 +149,10 @@ fn complaint(from: &OwnedFd) -> Option<String> {
     let text = String::from_utf8_lossy(bytes.get(..n)?).into_owned();
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     // The line number is of our script and tells the user nothing.
-    let told = line.split_once(": ").filter(|(where_, _)| where_.contains(" near line ")).map_or(line, |(_, told)| told);
+    let told = line
+        .split_once(": ")
+        .filter(|(where_, _)| where_.contains(" near line "))
+        .map_or(line, |(_, told)| told);
     Some(told.to_owned())
 }
 
@@ -160,37 +164,38 @@ fn steps<'a>(seen: &'a [Seen], plan: &Plan, pid: u32) -> Result<Vec<&'a Seen>> {
              install Debian's sqlite3, which uses libsqlite3.so"
         )));
     }
-    let marker = |sql: &str| {
-        let digest = normalized(Dialect::Sqlite, sql.as_bytes(), sql.len());
-        seen.iter().position(|s| s.text.text == digest)
-    };
+    let marker = |sql: &str| seen.iter().position(|s| s.digest == digest(sql));
     let (Some(begin), Some(end)) = (marker(BEGINS), marker(ENDS)) else {
         return Err(Error::new(format!("{SHELL}, process {pid}, ended before it had executed everything")));
     };
     let between = seen.get(begin + 1..end).unwrap_or(&[]);
     let mut rest = between.iter();
     let mut found = Vec::with_capacity(plan.steps.len());
+    let [baseline, begin, rollback] = [BASELINE, BEGIN, ROLLBACK].map(digest);
+    let digests: Vec<u64> = plan.statements.iter().map(|sql| digest(sql)).collect();
     for step in &plan.steps {
-        let in_transaction = plan.rollback && step.which > 0;
-        let mut wanted = vec![plan.sql(step, BASELINE)];
-        if in_transaction {
-            wanted = vec!["BEGIN", plan.sql(step, BASELINE), "ROLLBACK"];
-        }
-        for (n, sql) in wanted.iter().enumerate() {
-            let one = rest.next().filter(|s| is(s, sql)).ok_or_else(|| not_one(plan, step))?;
-            if n == usize::from(in_transaction) {
-                found.push(one);
-            }
+        let mut next =
+            |wanted: u64| rest.next().filter(|s| s.digest == wanted).ok_or_else(|| not_one(plan, step));
+        let wanted = step.which.checked_sub(1).and_then(|n| digests.get(n)).copied().unwrap_or(baseline);
+        if plan.rolls_back(step) {
+            next(begin)?;
+            found.push(next(wanted)?);
+            next(rollback)?;
+        } else {
+            found.push(next(wanted)?);
         }
     }
     if rest.next().is_some() {
-        return Err(Error::new("sqlite3 executed more statements than there are in the plan; give one at a time"));
+        return Err(Error::new(
+            "sqlite3 executed more statements than there are in the plan; give one at a time",
+        ));
     }
     Ok(found)
 }
 
-fn is(seen: &Seen, sql: &str) -> bool {
-    normalized(Dialect::Sqlite, sql.as_bytes(), sql.len()) == seen.text.text
+/// What the library makes of a statement.
+fn digest(sql: &str) -> u64 {
+    Digest::of(normalized(Dialect::Sqlite, sql.as_bytes(), sql.len())).id
 }
 
 fn not_one(plan: &Plan, step: &Step) -> Error {
@@ -206,13 +211,10 @@ fn not_one(plan: &Plan, step: &Step) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
     use crate::stat::plan::tests::plan;
-    use std::sync::Arc;
 
     fn seen(sql: &str) -> Seen {
-        let text = Arc::new(Digest::of(normalized(Dialect::Sqlite, sql.as_bytes(), sql.len())));
-        Seen { start_ns: 1, latency_ns: 1, rows_returned: 1, digest: text.id, text, values: Vec::new() }
+        Seen { start_ns: 1, latency_ns: 1, rows_returned: 1, digest: digest(sql), values: Vec::new() }
     }
 
     /// What the shell would execute.
@@ -224,12 +226,21 @@ mod tests {
 
     #[test]
     fn the_scripts_executions_are_those_of_the_plan() {
-        let plan = plan(&["-n", "3", "--setup", "CREATE TABLE t (a)", "--rollback", "DELETE FROM t -- all", "SELECT 1"]).unwrap();
+        let plan = plan(&[
+            "-n",
+            "3",
+            "--setup",
+            "CREATE TABLE t (a)",
+            "--rollback",
+            "DELETE FROM t -- all",
+            "SELECT 1",
+        ])
+        .unwrap();
         let seen = executed(&plan);
         let found = steps(&seen, &plan, 1).unwrap();
         assert_eq!(found.len(), plan.steps.len());
         for (step, found) in plan.steps.iter().zip(found) {
-            assert!(is(found, plan.sql(step, BASELINE)));
+            assert_eq!(found.digest, digest(plan.sql(step, BASELINE)));
         }
     }
 

@@ -99,9 +99,7 @@ pub fn net_summary(values: &[f64], baseline: &[f64], random: &mut Random) -> Sum
     } else {
         let mut drawn = Vec::with_capacity(values.len());
         let mut differences: Vec<f64> = (0..draws(values.len() + baseline.len()))
-            .map(|_| {
-                drawn_median(values, random, &mut drawn) - drawn_median(baseline, random, &mut drawn)
-            })
+            .map(|_| drawn_median(values, random, &mut drawn) - drawn_median(baseline, random, &mut drawn))
             .collect();
         middle(&mut differences)
     };
@@ -171,7 +169,10 @@ mod tests {
     fn a_known_sample_gives_known_numbers() {
         let values: Vec<f64> = (1..=100).map(f64::from).collect();
         let found = summary(&values, &mut Random::new(1));
-        assert_eq!((found.median, found.mean, found.min, found.p95, found.mad), (50.5, 50.5, 1.0, 95.0, 25.0));
+        assert_eq!(
+            (found.median, found.mean, found.min, found.p95, found.mad),
+            (50.5, 50.5, 1.0, 95.0, 25.0)
+        );
         assert!(found.ci95[0] < 50.5 && 50.5 < found.ci95[1], "{found:?}");
         assert!(found.ci95[1] - found.ci95[0] < 30.0, "{found:?}");
     }
@@ -179,7 +180,10 @@ mod tests {
     #[test]
     fn one_value_and_constant_values_are_sure_of_themselves_and_nothing_is_zero() {
         let found = summary(&[7.0], &mut Random::new(1));
-        assert_eq!((found.median, found.min, found.p95, found.mad, found.ci95), (7.0, 7.0, 7.0, 0.0, [7.0; 2]));
+        assert_eq!(
+            (found.median, found.min, found.p95, found.mad, found.ci95),
+            (7.0, 7.0, 7.0, 0.0, [7.0; 2])
+        );
         assert_eq!(summary(&[3.0; 50], &mut Random::new(1)).ci95, [3.0; 2]);
         assert_eq!(summary(&[], &mut Random::new(1)), Summary::default());
         assert_eq!(median(&mut [4.0, 1.0, 3.0, 2.0]), 2.5);
