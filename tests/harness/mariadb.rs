@@ -44,6 +44,8 @@ pub struct Options {
     pub tls: bool,
     /// Another program than the mariadbd of the PATH.
     pub program: Option<PathBuf>,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 /// A running server.
@@ -107,7 +109,7 @@ impl MariaDb {
                 run
             }
         };
-        perquery::scrub(&mut command).env("TMPDIR", directory);
+        perquery::scrub(&mut command).env("TMPDIR", directory).envs(options.environment.iter().copied());
         if matches!(options.launch, Launch::Preloaded) {
             command.env("LD_PRELOAD", artifacts::library());
         }
