@@ -15,6 +15,6 @@ pub mod library;
 pub mod recording;
 pub mod report;
 pub mod signals;
-pub mod trial;
 pub mod stat;
+pub mod trial;
 pub mod warnings;

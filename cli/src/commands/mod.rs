@@ -8,8 +8,8 @@ pub mod record;
 pub mod report;
 pub mod run;
 pub mod shell;
-pub mod time;
 pub mod stat;
+pub mod time;
 
 use crate::args::{FormatName, Show};
 use crate::error::{Error, Result};
