@@ -439,6 +439,9 @@ impl Engine {
         }
         self.join_unit(t, entry, s, segment);
         let capturing = segment.control().capture() != 0;
+        if !capturing && !s.running.active {
+            t.rest();
+        }
         if let Some(machine) = s.machine() {
             machine.set_capturing(capturing);
             let step = machine.read_entered(requested);

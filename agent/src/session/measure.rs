@@ -64,6 +64,21 @@ impl Thread {
         monotonic_ns()
     }
 
+    /// Capture is off: perf events that are still open would go on costing something at each context switch.
+    #[inline]
+    pub(crate) fn rest(&mut self) {
+        if self.open {
+            self.close_counters();
+        }
+    }
+
+    #[cold]
+    fn close_counters(&mut self) {
+        self.counters.release();
+        self.open = false;
+        self.generation = 0;
+    }
+
     #[cold]
     fn open_counters(&mut self, before_ns: u64) {
         let wanted = self.wanted;

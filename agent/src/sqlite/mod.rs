@@ -64,10 +64,14 @@ impl Default for Sqlite {
 impl Engine {
     /// The capture generation, if steps are to be watched now; maps the segment of `perquery run` at the first call.
     #[inline]
-    pub fn sqlite_capture(&self) -> Option<(Segment<'static>, u64)> {
+    pub fn sqlite_capture(&self, t: &mut Thread) -> Option<(Segment<'static>, u64)> {
         let segment = self.process().segment_or_attach()?;
         let capture = segment.control().capture();
-        (capture != 0).then_some((segment, capture))
+        if capture == 0 {
+            t.rest();
+            return None;
+        }
+        Some((segment, capture))
     }
 
     /// Before the real step of statement `stmt`. True when [`step_end`](Self::step_end) has to follow.

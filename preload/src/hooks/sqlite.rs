@@ -147,7 +147,7 @@ fn step_begin(stmt: *mut c_void, frame: usize) -> Option<(Segment<'static>, u64)
         if is_nested(t.sqlite_frame, frame) {
             return None;
         }
-        let (segment, capture) = engine.sqlite_capture()?;
+        let (segment, capture) = engine.sqlite_capture(t)?;
         t.sqlite_frame = frame;
         engine.step_begin(t, &segment, capture, stmt as usize, &Stmt(stmt));
         Some((segment, capture))
