@@ -239,3 +239,22 @@ fn a_plugin_of_a_real_server_is_named_and_the_library_shows_nothing_of_its_own()
     let errors = |log: &str| log.rsplit_once("ERROR SUMMARY: ").map(|(_, text)| text.to_owned());
     assert_eq!(errors(&with), errors(&without));
 }
+
+#[test]
+fn wrong_use_gets_one_line_and_status_2() {
+    let long = "*".repeat(2000);
+    let wrong: [&[&str]; 7] = [
+        &["pin"],
+        &["pin", "--keep=delete", "--", "true"],
+        &["pin", "--keep=preload=", "--", "true"],
+        &["pin", "--only=", "--", "true"],
+        &["pin", "--only", &long, "--", "true"],
+        &["pin", "--keep=preload=/bin/true", "--only=x", "--", "true"],
+        &["pin", "--", "/nowhere/at/all"],
+    ];
+    for words in wrong {
+        let done = perquery::perquery(words);
+        assert_eq!((done.code(), done.stdout.as_str()), (2, ""), "{words:?}: {}", done.describe());
+        assert_eq!(done.stderr.lines().count(), 1, "{words:?}: {}", done.describe());
+    }
+}

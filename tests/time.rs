@@ -226,3 +226,20 @@ fn what_is_called_before_our_constructor_gets_all_its_arguments() {
         assert_eq!(run_with(&order), alone, "LD_PRELOAD={order}");
     }
 }
+
+#[test]
+fn wrong_use_gets_one_line_and_status_2() {
+    let wrong: [&[&str]; 6] = [
+        &["time"],
+        &["time", "--"],
+        &["time", "--precision=2", "--", "true"],
+        &["time", "--precision=10", "--", "true"],
+        &["time", "--precision=x", "--", "true"],
+        &["time", "--", "/nowhere/at/all"],
+    ];
+    for words in wrong {
+        let done = perquery::perquery(words);
+        assert_eq!((done.code(), done.stdout.as_str()), (2, ""), "{words:?}: {}", done.describe());
+        assert_eq!(done.stderr.lines().count(), 1, "{words:?}: {}", done.describe());
+    }
+}

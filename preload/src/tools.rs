@@ -1,5 +1,8 @@
 //! The two tools for a person at a prompt: `perquery time` and `perquery pin`. Off unless this very process was started
 //! for them.
+//!
+//! Switched on, they may do what no other hook may: dlclose(3) takes the loader's lock once more often than it does
+//! anyway. Switched off, their hooks are one load and one jump (`hooks/tail.rs`).
 
 use crate::hooks::{clock, print, unload};
 use crate::imports;
