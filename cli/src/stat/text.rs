@@ -127,20 +127,23 @@ fn table(outcome: &Outcome, statement: &Statement, width: usize, to: &mut impl W
     Ok(())
 }
 
-/// The values between the smallest and the 99th percentile; what is above stands in the last row.
+/// The values between the smallest and the 95th percentile; what is above stands in the last row.
 fn histogram(name: &str, values: &[f64], to: &mut impl Write) -> io::Result<()> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let at = (sorted.len() * 99 / 100).min(sorted.len().saturating_sub(1));
+    let at = (sorted.len() * 95).div_ceil(100).saturating_sub(1);
     let (Some(low), Some(high)) = (sorted.first().copied(), sorted.get(at).copied()) else { return Ok(()) };
     if high <= low {
         return Ok(());
     }
-    let step = (high - low) / HISTOGRAM_ROWS as f64;
+    let last = HISTOGRAM_ROWS - 1;
+    let step = (high - low) / last as f64;
     let mut rows = [0usize; HISTOGRAM_ROWS];
     for value in &sorted {
         let row = ((value - low) / step) as usize;
-        if let Some(count) = rows.get_mut(row.min(HISTOGRAM_ROWS - 1)) {
+        // The 95th percentile itself, however it was rounded, is not above itself.
+        let row = if *value <= high { row.min(last - 1) } else { last };
+        if let Some(count) = rows.get_mut(row) {
             *count += 1;
         }
     }
@@ -149,8 +152,8 @@ fn histogram(name: &str, values: &[f64], to: &mut impl Write) -> io::Result<()> 
     for (n, count) in rows.iter().enumerate() {
         let from = low + step * n as f64;
         let bar = "█".repeat((count * BAR_WIDTH).div_ceil(most));
-        let more = if n + 1 == HISTOGRAM_ROWS { " and more" } else { "" };
         let bar = if bar.is_empty() { bar } else { format!("{bar} ") };
+        let more = if n == last { " above" } else { "" };
         writeln!(to, "  {:>9}  {bar}{count}{more}", shown(name, from))?;
     }
     Ok(())
