@@ -80,15 +80,23 @@ impl Key {
             Key::Application => strings.number(&who.application).into(),
             Key::Client => strings.number(&who.client).into(),
             Key::Session => {
-                let name = match who.connection_id {
-                    0 => format!("#{}", sample.execution.session_uid),
-                    id => id.to_string(),
-                };
+                let name = session_name(sample.execution.session_uid, who.connection_id);
                 u64::from(strings.number(&name)) | u64::from(sample.server) << 32
             }
             Key::Server => sample.server.into(),
             Key::Error => strings.number(&error_code(sample.execution)).into(),
         }
+    }
+}
+
+/// A session's name: `<connection>#<number>`, as the server's own lists have the connection (MySQL thread id, PostgreSQL
+/// backend pid), or `#<number>` before and without a login. The number is unique within the library's life; a connection
+/// id comes again after a restart or, in PostgreSQL, with the next process of that pid.
+pub fn session_name(session_uid: u64, connection_id: u64) -> String {
+    let number = session_uid & 0xffff_ffff;
+    match (session_uid >> 32, connection_id) {
+        (0, 0) => format!("#{number}"),
+        (0, connection) | (connection, _) => format!("{connection}#{number}"),
     }
 }
 

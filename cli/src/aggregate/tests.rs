@@ -69,13 +69,28 @@ fn executions_of_the_same_key_share_a_row_and_others_do_not() {
             )
         })
         .collect();
-    assert_eq!(shown, ["ann SELECT ? 1 10", "bob SELECT ? #6 1", "bob COMMIT #6 1"]);
+    assert_eq!(shown, ["ann SELECT ? 1#5 10", "bob SELECT ? #6 1", "bob COMMIT #6 1"]);
     let first = &a.rows()[0];
     assert_eq!((first.rows_returned, first.bytes_in, first.bytes_out, first.statements), (20, 200, 2000, 10));
     assert_eq!((first.latency.sum_ns(), first.first_byte.max_ns()), (10_000_000, 900_000));
     assert_eq!(a.tally(first, CPU_NS).unwrap().sum, 4_000_000.0);
     assert_eq!(a.tally(first, PAGE_FAULTS_MINOR), None);
     assert_eq!((a.totals().executions, a.totals().first_start_ns), (12, 1_000_000_000));
+}
+
+#[test]
+fn a_session_is_named_by_its_connection_and_its_number() {
+    assert_eq!(key::session_name(4711 << 32 | 17, 0), "4711#17");
+    assert_eq!(key::session_name(4711 << 32 | 17, 9), "4711#17", "the record's own comes first");
+    assert_eq!(key::session_name(17, 4711), "4711#17");
+    assert_eq!(key::session_name(17, 0), "#17", "nobody logged in");
+    let mut a = Aggregator::new(&[Key::Session], Limits::default());
+    // The same connection id twice, as PostgreSQL's pids come again.
+    for uid in [4711 << 32 | 17, 4711 << 32 | 18, 17] {
+        feed(&mut a, &execution(uid, 0), "SELECT ?", &who("ann", 0));
+    }
+    let shown: Vec<_> = a.rows().iter().map(|r| text(a.label(r, Key::Session))).collect();
+    assert_eq!(shown, ["4711#17", "4711#18", "#17"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod in_flight;
 mod inflate;
 mod resolve;
 
+use crate::aggregate::key::session_name;
 use crate::aggregate::{Aggregator, Sample};
 use crate::error::{Context, Error, Result};
 use crate::recording::{CounterMeta, InFlight, Loaded, Losses, Meta, Sampling, ServerInfo, Writer};
@@ -273,7 +274,9 @@ fn sampling(before: &Sampling, after: &Sampling, budget_ppm: u64) -> Sampling {
         cpu_without_call: after.cpu_without_call.saturating_sub(before.cpu_without_call),
         spent_ns: after.spent_ns.saturating_sub(before.spent_ns),
         probability_ppm: after.probability_ppm,
-        collector_cpu_ns: (cpu.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(cpu.tv_nsec as u64),
+        collector_cpu_ns: (cpu.tv_sec as u64)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(cpu.tv_nsec as u64),
     }
 }
 
@@ -395,9 +398,8 @@ pub fn print_in_flight(to: &mut impl io::Write, queries: &[InFlight]) -> io::Res
         let text = query.sent.as_deref().unwrap_or(&query.text);
         writeln!(
             to,
-            "  session {} (connection {}) {}@{} {} {}: running for {}: {}",
-            query.session_uid,
-            query.connection_id,
+            "  session {} {}@{} {} {}: running for {}: {}",
+            session_name(query.session_uid, query.connection_id),
             query.user,
             query.client,
             query.database,

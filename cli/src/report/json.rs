@@ -38,7 +38,7 @@
 //! | `rows[].key.database` | the current database; empty when none |
 //! | `rows[].key.application` | `program_name`, `application_name`; empty when none |
 //! | `rows[].key.client` | the client's host; empty when not known |
-//! | `rows[].key.session` | connection id, or `#` and a number when it is not known |
+//! | `rows[].key.session` | `connection#number`: the server's own connection id, and a number unique within the recording; only `#number` where there is no login |
 //! | `rows[].key.server` | `pid` of one of `server` |
 //! | `rows[].key.error` | `1062/23000`, `23505`, `19`: errno and SQLSTATE as the server gave them; empty: no error |
 //! | `rows[].key.other_rows` | how many rows this one is the sum of; null when there were too many to tell |
@@ -93,7 +93,7 @@
 
 use super::{Completeness, Report};
 use crate::aggregate::distribution::Distribution;
-use crate::aggregate::key::Label;
+use crate::aggregate::key::{self, Label};
 use crate::aggregate::{Key, Row};
 use crate::recording::{CounterMeta, InFlight, Sampling, ServerInfo};
 use serde::Serialize;
@@ -292,12 +292,9 @@ pub(super) fn pid_of(report: &Report, server: u16) -> u32 {
     report.servers.get(server as usize).map_or(0, |server| server.pid)
 }
 
-/// A session's name: its connection id where it is known.
+/// Whose query it was.
 pub(super) fn session_name(query: &InFlight) -> String {
-    match query.connection_id {
-        0 => format!("#{}", query.session_uid),
-        id => id.to_string(),
-    }
+    key::session_name(query.session_uid, query.connection_id)
 }
 
 fn row_object<'a>(report: &'a Report, row: &'a Row, others: Option<Option<usize>>) -> RowObject<'a> {

@@ -289,11 +289,9 @@ fn whatever_limits_the_numbers_is_a_warning_with_a_remedy() {
             "Incomplete: 115 executions; 5 records dropped, 2 sessions lost, statement unknown for 1"
         )
     );
-    assert!(
-        text.contains(
-            "In flight when the server ended:\n  2.00 s, session 9 (ann, shop, app, local): SELECT ?"
-        )
-    );
+    assert!(text.contains(
+        "In flight when the server ended:\n  2.00 s, session 9#3 (ann, shop, app, local): SELECT ?"
+    ));
 }
 
 #[test]
