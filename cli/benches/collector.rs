@@ -19,11 +19,34 @@ struct Feed {
     records: Vec<Vec<u64>>,
     state: u64,
     clock_ns: u64,
+    /// For texts that never come again: the word of a record that holds eight digits of a literal, and the last number
+    /// written there.
+    literal: Option<(Vec<usize>, u64)>,
 }
 
 impl Feed {
     fn new() -> Self {
-        Feed { records: (0..DIGESTS).map(record).collect(), state: 0x9e37_79b9_7f4a_7c15, clock_ns: 0 }
+        Feed {
+            records: (0..DIGESTS).map(|n| record(n, &known_text(n))).collect(),
+            state: 0x9e37_79b9_7f4a_7c15,
+            clock_ns: 0,
+            literal: None,
+        }
+    }
+
+    /// As many digests, but each text has a literal that was not there before.
+    fn of_new_texts() -> Self {
+        let texts =
+            |n: usize| format!("SELECT c{n}, pad FROM sbtest{n} WHERE id = {LITERAL} ORDER BY c{n} LIMIT 10");
+        let digits = |n: usize| {
+            let begin = texts(n).find(LITERAL).expect("it was put there");
+            FIXED_WORDS + COUNTERS.len() + begin.div_ceil(8)
+        };
+        Feed {
+            records: (0..DIGESTS).map(|n| record(n, &texts(n))).collect(),
+            literal: Some(((0..DIGESTS).map(digits).collect(), 0)),
+            ..Feed::new()
+        }
     }
 
     /// The next record: a random digest, with a latency between 16 µs and 16 ms.
@@ -34,7 +57,12 @@ impl Feed {
         let random = self.state;
         let latency_ns = (16_000 << (random % 10)) + (random >> 40) % 16_000;
         self.clock_ns += 6_000;
-        let record = &mut self.records[random as usize % DIGESTS];
+        let n = random as usize % DIGESTS;
+        let record = &mut self.records[n];
+        if let Some((words, last)) = &mut self.literal {
+            *last += 1;
+            record[words[n]] = u64::from_le_bytes(decimal(*last));
+        }
         record[2] = self.clock_ns;
         record[3] = latency_ns;
         record[4] = latency_ns / 2;
@@ -43,8 +71,25 @@ impl Feed {
     }
 }
 
-fn record(n: usize) -> Vec<u64> {
-    let text = format!("SELECT c{n}, pad FROM sbtest{n} WHERE id BETWEEN 17 AND 4711 ORDER BY c{n} LIMIT 10");
+/// Sixteen digits have eight that share a word, wherever they begin.
+const LITERAL: &str = "1000000000000000";
+const COUNTERS: [u64; 5] = [40_000, 3, 0, 1, 0];
+
+/// The last eight digits of `n`.
+fn decimal(mut n: u64) -> [u8; 8] {
+    let mut digits = [0; 8];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (n % 10) as u8;
+        n /= 10;
+    }
+    digits
+}
+
+fn known_text(n: usize) -> String {
+    format!("SELECT c{n}, pad FROM sbtest{n} WHERE id BETWEEN 17 AND 4711 ORDER BY c{n} LIMIT 10")
+}
+
+fn record(n: usize, text: &str) -> Vec<u64> {
     let mut words = vec![0u64; FIXED_WORDS];
     words[1] = (n % 100) as u64 + 1;
     words[5] = (n % 100) as u64 + 1;
@@ -56,8 +101,8 @@ fn record(n: usize) -> Vec<u64> {
     words[15] = n as u64;
     words[16] = 1 << 32;
     words[17] = (Dialect::MariaDb as u64) << 32 | (Command::Query as u64) << 40;
-    words.extend([40_000, 3, 0, 1, 0]);
-    let mut bytes = text.into_bytes();
+    words.extend(COUNTERS);
+    let mut bytes = text.as_bytes().to_vec();
     bytes.resize(bytes.len().next_multiple_of(8), 0);
     words.extend(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)));
     words[0] = words.len() as u64 | u64::from(KIND_EXECUTION) << 32;
@@ -104,8 +149,7 @@ fn status_kib(name: &str) -> u64 {
     line.and_then(|line| line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().ok()).unwrap_or(0)
 }
 
-fn memory() {
-    let mut feed = Feed::new();
+fn memory(name: &str, mut feed: Feed) {
     let identities = identities();
     let before = status_kib("VmRSS");
     let mut digester = Digester::new();
@@ -114,7 +158,7 @@ fn memory() {
     let executions = 2_000_000;
     collect(&mut feed, executions, &mut digester, &identities, &mut aggregator, &mut writer);
     println!(
-        "memory: {executions} executions, {} rows, {} KiB more than before, peak of the process {} KiB; \
+        "memory, {name}: {executions} executions, {} rows, {} KiB more than before, peak of the process {} KiB; \
          recording {:.1} bytes per execution",
         aggregator.rows().len(),
         status_kib("VmRSS").saturating_sub(before),
@@ -124,18 +168,20 @@ fn memory() {
 }
 
 fn main() {
-    memory();
+    memory("known texts", Feed::new());
+    memory("texts never seen before", Feed::of_new_texts());
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
     let mut group = criterion.benchmark_group("collector");
     let identities = identities();
     const BATCH: u64 = 10_000;
     group.throughput(Throughput::Elements(BATCH));
-    for (name, keys, recorded) in [
-        ("by digest", &[Key::Digest][..], false),
-        ("by digest, recorded", &[Key::Digest], true),
-        ("by user, session and digest", &[Key::User, Key::Session, Key::Digest], false),
+    for (name, keys, recorded, feed) in [
+        ("by digest", &[Key::Digest][..], false, Feed::new as fn() -> Feed),
+        ("by digest, recorded", &[Key::Digest], true, Feed::new),
+        ("by user, session and digest", &[Key::User, Key::Session, Key::Digest], false, Feed::new),
+        ("by digest, texts never seen before", &[Key::Digest], false, Feed::of_new_texts),
     ] {
-        let mut feed = Feed::new();
+        let mut feed = feed();
         let mut digester = Digester::new();
         let mut aggregator = Aggregator::new(keys, Limits::default());
         let mut writer = recorded.then(|| Writer::new(std::io::sink(), &Meta::default()).expect("a sink"));
