@@ -126,6 +126,12 @@ impl Session {
         }
     }
 
+    /// True when the machine is between two commands of a protocol whose sessions can stand aside.
+    pub(super) fn can_rest(&self) -> bool {
+        // SAFETY: `speak` wrote the machine before it set the protocol.
+        self.protocol() == Protocol::MySql && unsafe { self.mysql.assume_init_ref() }.is_at_rest()
+    }
+
     /// Whose grammar.
     pub fn dialect(&mut self) -> Dialect {
         self.machine().map_or(Dialect::Unknown, |m| m.dialect())
@@ -143,6 +149,8 @@ pub struct Cell {
     next_free: AtomicU32,
     /// Bits of what happened while another thread was inside.
     missed: AtomicU32,
+    /// The session's state while it stands aside; see `quiet.rs`.
+    pub(super) quiet: AtomicU64,
     session: UnsafeCell<Session>,
 }
 
@@ -170,6 +178,12 @@ impl Cell {
     /// Takes the notes.
     pub fn take_missed(&self) -> u32 {
         if self.missed.load(Ordering::Relaxed) == 0 { 0 } else { self.missed.swap(0, Ordering::Relaxed) }
+    }
+
+    /// True when the session stands aside.
+    #[inline]
+    pub(super) fn stands_aside(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed) != super::quiet::LOUD
     }
 
     /// The number of this cell's present session.
@@ -244,6 +258,7 @@ impl Arena {
         let cell = self.cell(n)?;
         let generation = cell.generation.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         cell.missed.store(0, Ordering::Relaxed);
+        cell.quiet.store(super::quiet::LOUD, Ordering::Relaxed);
         let mut session = cell.enter()?;
         session.open(fd, uid, client);
         Some((n, generation))

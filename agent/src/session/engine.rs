@@ -5,7 +5,7 @@ use super::descriptors::Descriptors;
 use super::peer;
 use super::process::{Kind, Process};
 use super::ssl::SslMap;
-use super::thread::{Slice, Thread, is_nested};
+use super::thread::{Slice, Thread};
 use crate::clock::monotonic_ns;
 use crate::protocol::{Direction, Event, Step, TextRef};
 use crate::segment::layout::header;
@@ -17,29 +17,37 @@ use crate::sys::process;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// Number + 1; 0: not a session, nothing to do afterwards.
-    entry: u32,
-    generation: u32,
+    pub(super) entry: u32,
+    pub(super) generation: u32,
     /// When the call began, where that matters.
-    stamp_ns: u64,
+    pub(super) stamp_ns: u64,
+    /// The session stands aside.
+    pub(super) quiet: bool,
 }
 
 impl Ticket {
     /// Not a session.
-    pub const NONE: Ticket = Ticket { entry: 0, generation: 0, stamp_ns: 0 };
+    pub const NONE: Ticket = Ticket { entry: 0, generation: 0, stamp_ns: 0, quiet: false };
 
     /// True when there is something to do after the real call.
     #[inline(always)]
     pub fn is_some(&self) -> bool {
         self.entry != 0
     }
+
+    /// True when the session stands aside: [`Engine::read_end_aside`] comes first.
+    #[inline(always)]
+    pub fn is_aside(&self) -> bool {
+        self.quiet
+    }
 }
 
 /// Everything the agent keeps for a process. One static of it exists in the library.
 pub struct Engine {
-    process: Process,
-    descriptors: Descriptors,
-    arena: Arena,
-    ssl: SslMap,
+    pub(super) process: Process,
+    pub(super) descriptors: Descriptors,
+    pub(super) arena: Arena,
+    pub(super) ssl: SslMap,
     /// SQLite's statements.
     pub sqlite: Sqlite,
 }
@@ -207,7 +215,7 @@ impl Engine {
 
     /// Runs `work` inside session `entry`, if nobody else is inside.
     #[inline]
-    fn visit(
+    pub(super) fn visit(
         &self,
         t: &mut Thread,
         entry: u32,
@@ -235,9 +243,9 @@ impl Engine {
         true
     }
 
-    fn ticket(&self, entry: u32, stamp_ns: u64) -> Ticket {
+    pub(super) fn ticket(&self, entry: u32, stamp_ns: u64) -> Ticket {
         let generation = entry.checked_sub(1).and_then(|n| self.arena.cell(n)).map_or(0, |c| c.generation());
-        Ticket { entry, generation, stamp_ns }
+        Ticket { entry, generation, stamp_ns, quiet: false }
     }
 
     /// Before a read of at most `requested` bytes from descriptor `fd`.
@@ -249,17 +257,28 @@ impl Engine {
             plain = s.tls == 0;
             if plain {
                 engine.before_read(t, entry, s, segment, requested);
+                engine.stand_aside(entry, s, segment, requested);
             } else {
                 engine.learn_ssl(t, entry, s);
             }
         });
-        if plain { self.ticket(entry, 0) } else { Ticket::NONE }
+        match plain {
+            false => Ticket::NONE,
+            // It may just have stood aside.
+            true => self.quiet_read(entry, requested, false).unwrap_or_else(|| self.ticket(entry, 0)),
+        }
     }
 
     /// After a read: the bytes it brought.
     #[inline]
     pub fn read_end(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) {
         let entry = ticket.entry;
+        if ticket.quiet {
+            if let Some(back) = self.read_end_aside(ticket, bytes) {
+                self.read_end_back(t, ticket, back, bytes);
+            }
+            return;
+        }
         self.visit(t, entry, Some(ticket.generation), |engine, t, s, segment| {
             s.bytes_in = s.bytes_in.wrapping_add(bytes.len() as u64);
             engine.feed(t, entry, s, segment, Direction::FromClient, bytes, 0);
@@ -291,65 +310,6 @@ impl Engine {
         });
     }
 
-    /// Before an SSL_* call on `ssl`; `frame` is the hook's frame address. Answers what stood there before, to be given to
-    /// [`tls_leave`](Self::tls_leave).
-    pub fn tls_enter(&self, t: &mut Thread, ssl: usize, frame: usize) -> bool {
-        if t.ssl != 0 && is_nested(t.ssl_frame, frame) {
-            // SSL_read_ex inside SSL_read, or the like: the outer one counts.
-            return false;
-        }
-        t.ssl = ssl;
-        t.ssl_frame = frame;
-        true
-    }
-
-    /// After the SSL_* call.
-    pub fn tls_leave(&self, t: &mut Thread) {
-        t.ssl = 0;
-    }
-
-    /// Before SSL_read of at most `requested` bytes.
-    pub fn tls_read_begin(&self, t: &mut Thread, ssl: usize, requested: usize) -> Ticket {
-        let entry = self.ssl.session(ssl);
-        let inside = self.visit(t, entry, None, |engine, t, s, segment| {
-            engine.before_read(t, entry, s, segment, requested)
-        });
-        if inside { self.ticket(entry, 0) } else { Ticket::NONE }
-    }
-
-    /// The session of `ssl`, where the call's nested read or write has only just told it.
-    pub fn tls_ticket(&self, ssl: usize) -> Ticket {
-        self.ticket(self.ssl.session(ssl), 0)
-    }
-
-    /// Before SSL_write.
-    pub fn tls_write_begin(&self, t: &mut Thread, ssl: usize) -> Ticket {
-        let entry = self.ssl.session(ssl);
-        let mut stamp_ns = 0;
-        let inside = self.visit(t, entry, None, |engine, t, s, segment| {
-            stamp_ns = engine.before_write(t, entry, s, segment);
-        });
-        if inside { self.ticket(entry, stamp_ns) } else { Ticket::NONE }
-    }
-
-    /// `ssl` is about to be freed.
-    pub fn tls_free(&self, t: &mut Thread, ssl: usize) {
-        let entry = self.ssl.session(ssl);
-        if entry != 0 {
-            self.ssl.remove(ssl);
-            self.visit(t, entry, None, |_, _, s, _| s.ssl = 0);
-        }
-    }
-
-    fn learn_ssl(&self, t: &mut Thread, entry: u32, s: &mut Session) {
-        if t.ssl != 0 && t.ssl != s.ssl {
-            if s.ssl != 0 {
-                self.ssl.remove(s.ssl);
-            }
-            s.ssl = if self.ssl.insert(t.ssl, entry) { t.ssl } else { 0 };
-        }
-    }
-
     /// Descriptor `fd` was, or is about to be, handed to a poller (epoll_ctl ADD or MOD).
     pub fn parked(&self, t: &mut Thread, fd: i32) {
         if self.process.kind() == Kind::Postgres {
@@ -357,6 +317,9 @@ impl Engine {
             return;
         }
         let entry = self.descriptors.at(fd);
+        if self.quiet_write(entry) {
+            return;
+        }
         self.visit(t, entry, None, |engine, t, s, segment| {
             if s.protocol() != Protocol::MySql {
                 return;
@@ -426,7 +389,7 @@ impl Engine {
         }
     }
 
-    fn before_read(
+    pub(super) fn before_read(
         &self,
         t: &mut Thread,
         entry: u32,
@@ -450,7 +413,13 @@ impl Engine {
     }
 
     /// The time stamp for a first response byte, where one may be needed.
-    fn before_write(&self, t: &mut Thread, entry: u32, s: &mut Session, segment: &Segment<'static>) -> u64 {
+    pub(super) fn before_write(
+        &self,
+        t: &mut Thread,
+        entry: u32,
+        s: &mut Session,
+        segment: &Segment<'static>,
+    ) -> u64 {
         if t.slice.session != 0 && t.slice.session != entry {
             self.close_slice(t, segment);
         }
@@ -464,7 +433,7 @@ impl Engine {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn feed(
+    pub(super) fn feed(
         &self,
         t: &mut Thread,
         entry: u32,

@@ -11,6 +11,7 @@
 //!   follows as a slice record in that thread's lane.
 
 pub mod arena;
+mod aside;
 mod budget;
 mod descriptors;
 mod engine;
@@ -18,12 +19,15 @@ pub mod identity;
 mod measure;
 mod peer;
 mod process;
+mod quiet;
 mod ssl;
 pub mod switches;
 mod thread;
+mod tls;
 mod unit;
 pub mod worker;
 
+pub use aside::Back;
 pub use engine::{Engine, Ticket};
 pub(crate) use measure::Measured;
 pub use process::{Kind, Process, Start, decide};

@@ -30,11 +30,18 @@ pub static WRITEV: Original = Original::libc(c"writev");
 
 #[inline(never)]
 fn before_read(fd: c_int, requested: usize) -> Ticket {
+    // Capture is off and nothing matters: not even the thread's state is needed.
+    if let Some(ticket) = ENGINE.read_aside(fd, requested) {
+        return ticket;
+    }
     with(|engine, t| engine.read_begin(t, fd, requested)).unwrap_or(Ticket::NONE)
 }
 
 #[inline(never)]
 fn before_write(fd: c_int) -> Ticket {
+    if ENGINE.write_aside(fd) {
+        return Ticket::NONE;
+    }
     with(|engine, t| engine.write_begin(t, fd)).unwrap_or(Ticket::NONE)
 }
 
@@ -52,7 +59,11 @@ unsafe fn after_read(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
     if ticket.is_some() && n > 0 {
         // SAFETY: `n` is the answer of the read into `buffer`.
         let bytes = unsafe { bytes(buffer, n) };
-        with(|engine, t| engine.read_end(t, ticket, bytes));
+        if !ticket.is_aside() {
+            with(|engine, t| engine.read_end(t, ticket, bytes));
+        } else if let Some(back) = ENGINE.read_end_aside(ticket, bytes) {
+            with(|engine, t| engine.read_end_back(t, ticket, back, bytes));
+        }
     }
 }
 

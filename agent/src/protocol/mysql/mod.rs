@@ -168,6 +168,20 @@ pub struct Mysql {
 }
 
 impl Mysql {
+    /// True when the session is logged in, plain packets, between two commands, with nothing half told: what happens until
+    /// the next command that matters need not be shown to the machine.
+    pub fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Commands
+            && self.lost == 0
+            && self.compression_settled
+            && !self.compressed
+            && !self.current.running
+            && !self.current.exchange
+            && self.pending.0 == 0
+            && self.input.at_boundary()
+            && self.output.at_boundary()
+    }
+
     /// A machine that waits for the server's greeting.
     pub const fn new() -> Self {
         Mysql {

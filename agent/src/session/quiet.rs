@@ -1,0 +1,188 @@
+//! The quiet way of a MySQL session while capture is off: a few loads and stores a query.
+//!
+//! With capture off the machine has to see only what changes who the session is or what its prepared statements say.
+//! MySQL's servers make that easy to tell: they read a command's header by itself (4 bytes), then its body by itself.
+//! So while a machine is at rest between two commands, the session can stand aside: a header is kept in one word, and a
+//! body that is [`is_plain`] passes together with its response, as if it had never been. Anything else is fed to the
+//! machine, header first. When capture is switched on the machine takes over at the next header, still at rest.
+
+use super::arena::Cell;
+use core::sync::atomic::Ordering;
+
+/// The machine sees everything.
+pub(super) const LOUD: u64 = 0;
+/// The machine is at rest; the next read is for a header.
+const RESTING: u64 = 1;
+/// A header was read; it is in the upper half.
+const HEADER: u64 = 2;
+/// A plain command is being answered.
+const ANSWERING: u64 = 3;
+const STATE_MASK: u64 = 0xf;
+/// The plain text is at the TLS library: the socket's own bytes are nobody's business.
+const TLS: u64 = 1 << 4;
+
+/// Bytes of a command's header.
+pub(super) const HEADER_BYTES: usize = 4;
+
+/// What to do with a read or write of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    /// The ordinary way, through the machine.
+    Loud,
+    /// Nothing before the call; [`after_read`] after it.
+    Quiet,
+    /// Nothing at all.
+    Pass,
+}
+
+/// Lets the session stand aside from now on; its machine is at rest.
+pub(super) fn rest(cell: &Cell, tls: bool) {
+    cell.quiet.store(RESTING | if tls { TLS } else { 0 }, Ordering::Relaxed);
+}
+
+/// Before a read of `requested` bytes from the socket (`at_tls` false) or the TLS library.
+#[inline]
+pub(super) fn before_read(cell: &Cell, requested: usize, capturing: bool, at_tls: bool) -> Way {
+    // Relaxed: a session is handed from thread to thread by the server's own synchronisation.
+    let quiet = cell.quiet.load(Ordering::Relaxed);
+    if quiet == LOUD {
+        return Way::Loud;
+    }
+    if (quiet & TLS != 0) != at_tls {
+        return Way::Pass;
+    }
+    let state = quiet & STATE_MASK;
+    if state != HEADER && requested == HEADER_BYTES {
+        if capturing {
+            cell.quiet.store(LOUD, Ordering::Relaxed);
+            return Way::Loud;
+        }
+        if state == ANSWERING {
+            cell.quiet.store(RESTING | quiet & TLS, Ordering::Relaxed);
+        }
+    }
+    Way::Quiet
+}
+
+/// Before a write.
+#[inline]
+pub(super) fn before_write(cell: &Cell) -> Way {
+    if cell.quiet.load(Ordering::Relaxed) == LOUD { Way::Loud } else { Way::Pass }
+}
+
+/// After a read that brought `bytes`: `Some(header)`: the session is loud again, and the machine has to be fed the header
+/// (where there is one) and then the bytes.
+#[inline]
+pub(super) fn after_read(cell: &Cell, bytes: &[u8]) -> Option<Option<[u8; HEADER_BYTES]>> {
+    let quiet = cell.quiet.load(Ordering::Relaxed);
+    let tls = quiet & TLS;
+    match quiet & STATE_MASK {
+        RESTING => {
+            // A new command's header, whole, of a command in one packet.
+            if let [a, b, c, 0] = bytes
+                && *c == 0
+            {
+                let header = u32::from_le_bytes([*a, *b, *c, 0]) as u64;
+                cell.quiet.store(HEADER | tls | header << 32, Ordering::Relaxed);
+                return None;
+            }
+            cell.quiet.store(LOUD, Ordering::Relaxed);
+            Some(None)
+        }
+        HEADER => {
+            let len = (quiet >> 32) as u32;
+            if bytes.len() == len as usize && is_plain(bytes) {
+                cell.quiet.store(ANSWERING | tls, Ordering::Relaxed);
+                return None;
+            }
+            cell.quiet.store(LOUD, Ordering::Relaxed);
+            let [a, b, c, _] = len.to_le_bytes();
+            Some(Some([a, b, c, 0]))
+        }
+        _ => None,
+    }
+}
+
+/// Statements that change neither the session's database nor its statements, and read no client's file.
+const PLAIN_VERBS: [&[u8; 6]; 7] =
+    [b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"COMMIT", b"REPLAC", b"ROLLBA"];
+
+/// True for a command body after which user, database and prepared statements are what they were before.
+fn is_plain(body: &[u8]) -> bool {
+    match body.split_first() {
+        // COM_QUERY. A second statement in the text could be anything.
+        Some((0x03, text)) => {
+            let Some((verb, rest)) = text.split_first_chunk::<6>() else { return false };
+            PLAIN_VERBS.iter().any(|plain| plain.eq_ignore_ascii_case(verb)) && !rest.contains(&b';')
+        }
+        // COM_STMT_EXECUTE, COM_STMT_FETCH, COM_STMT_RESET, COM_PING.
+        Some((0x17 | 0x1c | 0x1a | 0x0e, _)) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::arena::Arena;
+
+    #[test]
+    fn only_commands_that_change_nothing_pass() {
+        for plain in [&b"\x03select 1"[..], b"\x03INSERT INTO t VALUES (1)", b"\x17\x01\0\0\0", b"\x0e"] {
+            assert!(is_plain(plain), "{plain:?}");
+        }
+        for other in [
+            &b"\x03use shop"[..],
+            b"\x02shop",
+            b"\x03select 1; use shop",
+            b"\x16select ?",
+            b"\x19\x01\0\0\0",
+            b"\x11root",
+            b"\x03LOAD DATA LOCAL INFILE 'x' INTO TABLE t",
+            b"\x03/* */ use x",
+            b"\x1f",
+            b"\x01",
+            b"\x03call p()",
+            b"",
+            b"\x03\0\x01select 1",
+        ] {
+            assert!(!is_plain(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_stands_aside_for_plain_commands_and_comes_back_whole() {
+        static ARENA: Arena = Arena::new();
+        let (n, _) = ARENA.open(5, 1, b"local").unwrap();
+        let cell = ARENA.cell(n).unwrap();
+        assert_eq!(before_read(cell, 4, false, false), Way::Loud);
+        rest(cell, false);
+        for _ in 0..3 {
+            assert_eq!(before_read(cell, 4, false, false), Way::Quiet);
+            assert_eq!(after_read(cell, &[9, 0, 0, 0]), None);
+            assert_eq!(before_read(cell, 9, false, false), Way::Quiet);
+            assert_eq!(after_read(cell, b"\x03select 1"), None);
+            assert_eq!(before_write(cell), Way::Pass);
+        }
+        // A command that matters: the machine gets its header too.
+        assert_eq!(before_read(cell, 4, false, false), Way::Quiet);
+        assert_eq!(after_read(cell, &[5, 0, 0, 0]), None);
+        assert_eq!(before_read(cell, 5, false, false), Way::Quiet);
+        assert_eq!(after_read(cell, b"\x02shop"), Some(Some([5, 0, 0, 0])));
+        assert_eq!(before_write(cell), Way::Loud);
+        // Half a header, or a packet of more than 64 KiB: the machine's business.
+        rest(cell, false);
+        assert_eq!(after_read(cell, &[9, 0]), Some(None));
+        rest(cell, false);
+        assert_eq!(after_read(cell, &[0, 0, 1, 0]), Some(None));
+        // Capture is switched on: loud at the next header, not before.
+        rest(cell, true);
+        assert_eq!(before_read(cell, 4, false, false), Way::Pass, "cipher text");
+        assert_eq!(before_read(cell, 4, false, true), Way::Quiet);
+        assert_eq!(after_read(cell, &[9, 0, 0, 0]), None);
+        assert_eq!(before_read(cell, 9, true, true), Way::Quiet);
+        assert_eq!(after_read(cell, b"\x03select 1"), None);
+        assert_eq!(before_read(cell, 4, true, true), Way::Loud);
+        assert_eq!(before_write(cell), Way::Loud);
+    }
+}

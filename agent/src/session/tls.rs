@@ -1,0 +1,70 @@
+//! The engine's part of TLS: which session an SSL_* call belongs to, and its plain text.
+
+use super::arena::Session;
+use super::engine::{Engine, Ticket};
+use super::thread::{Thread, is_nested};
+
+impl Engine {
+    /// Before an SSL_* call on `ssl`; `frame` is the hook's frame address. Answers what stood there before, to be given to
+    /// [`tls_leave`](Self::tls_leave).
+    pub fn tls_enter(&self, t: &mut Thread, ssl: usize, frame: usize) -> bool {
+        if t.ssl != 0 && is_nested(t.ssl_frame, frame) {
+            // SSL_read_ex inside SSL_read, or the like: the outer one counts.
+            return false;
+        }
+        t.ssl = ssl;
+        t.ssl_frame = frame;
+        true
+    }
+
+    /// After the SSL_* call.
+    pub fn tls_leave(&self, t: &mut Thread) {
+        t.ssl = 0;
+    }
+
+    /// Before SSL_read of at most `requested` bytes.
+    pub fn tls_read_begin(&self, t: &mut Thread, ssl: usize, requested: usize) -> Ticket {
+        let entry = self.ssl.session(ssl);
+        let inside = self.visit(t, entry, None, |engine, t, s, segment| {
+            engine.before_read(t, entry, s, segment, requested)
+        });
+        if inside { self.ticket(entry, 0) } else { Ticket::NONE }
+    }
+
+    /// The session of `ssl`, where the call's nested read or write has only just told it.
+    pub fn tls_ticket(&self, ssl: usize) -> Ticket {
+        let entry = self.ssl.session(ssl);
+        if self.quiet_write(entry) { Ticket::NONE } else { self.ticket(entry, 0) }
+    }
+
+    /// Before SSL_write.
+    pub fn tls_write_begin(&self, t: &mut Thread, ssl: usize) -> Ticket {
+        let entry = self.ssl.session(ssl);
+        if self.quiet_write(entry) {
+            return Ticket::NONE;
+        }
+        let mut stamp_ns = 0;
+        let inside = self.visit(t, entry, None, |engine, t, s, segment| {
+            stamp_ns = engine.before_write(t, entry, s, segment);
+        });
+        if inside { self.ticket(entry, stamp_ns) } else { Ticket::NONE }
+    }
+
+    /// `ssl` is about to be freed.
+    pub fn tls_free(&self, t: &mut Thread, ssl: usize) {
+        let entry = self.ssl.session(ssl);
+        if entry != 0 {
+            self.ssl.remove(ssl);
+            self.visit(t, entry, None, |_, _, s, _| s.ssl = 0);
+        }
+    }
+
+    pub(super) fn learn_ssl(&self, t: &mut Thread, entry: u32, s: &mut Session) {
+        if t.ssl != 0 && t.ssl != s.ssl {
+            if s.ssl != 0 {
+                self.ssl.remove(s.ssl);
+            }
+            s.ssl = if self.ssl.insert(t.ssl, entry) { t.ssl } else { 0 };
+        }
+    }
+}
