@@ -4,8 +4,9 @@ use super::layout::control as at;
 use crate::counters::{CustomEvent, Wanted};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// A collector that gave no sign of life for so long is taken for dead, and capture is switched off: 1.5 s.
-pub const HEARTBEAT_LIMIT_NS: u64 = 1_500_000_000;
+/// A collector that gave no sign of life for so long is taken for dead, and capture is switched off: 1 s. It beats fifty
+/// times a second.
+pub const HEARTBEAT_LIMIT_NS: u64 = 1_000_000_000;
 
 /// The control page.
 #[derive(Clone, Copy)]
