@@ -34,9 +34,9 @@ pub fn perquery<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Ended {
     run_process(&mut command(arguments), Duration::from_secs(120))
 }
 
-/// `perquery run -o RECORDING -- …`, to which the command's own words are to be added.
+/// `perquery run --exact -o RECORDING -- …`, to which the command's own words are to be added.
 pub fn run_command(recording: &Path) -> Command {
-    let mut run = command(["run", "-o"]);
+    let mut run = command(["run", "--exact", "-o"]);
     run.arg(recording).arg("--");
     run
 }
