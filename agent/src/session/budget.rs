@@ -15,8 +15,8 @@ use crate::segment::record::CHOICE_SLICE_NS;
 const WINDOW_NS: u64 = 1 << 25;
 /// Perf events are open for slices of so long: 17 ms, in which opening them is a few percent.
 const SLICE_NS: u64 = CHOICE_SLICE_NS;
-/// p is at least this: with a thousand executions a second a busy digest has several readings each second.
-const LEAST_P: f64 = 1.0 / 256.0;
+/// However dear readings are, a thread has so many a second.
+const LEAST_READINGS_A_SECOND: f64 = 1.0;
 /// What one context switch costs more while a group of perf events is open, measured where this was built: 0.8–1.8 µs.
 const OPEN_PRICE_PER_SWITCH_NS: f64 = 1_800.0;
 /// Until the first measurement a reading is taken to cost so much.
@@ -98,7 +98,8 @@ impl Sampler {
                 full +=
                     executions * OPEN_PRICE_PER_SWITCH_NS + self.open_price_ns * elapsed / SLICE_NS as f64;
             }
-            self.p = if full <= allowed { 1.0 } else { (allowed / full).max(LEAST_P) };
+            let least = LEAST_READINGS_A_SECOND * elapsed / 1e9 / executions.max(1.0);
+            self.p = if full <= allowed { 1.0 } else { (allowed / full).max(least).min(1.0) };
         }
         self.window_start_ns = now_ns;
         self.executions = 0;

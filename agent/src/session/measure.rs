@@ -60,6 +60,7 @@ impl Thread {
             self.counters.release();
             self.open = false;
         }
+        self.paid_ns = 0;
         self.span = Span::begin();
         monotonic_ns()
     }
@@ -99,7 +100,6 @@ impl Thread {
             self.counters.read(&mut self.end);
             delta(&self.start, &self.end, &mut self.counts);
             self.paid_ns += monotonic_ns().saturating_sub(now_ns);
-            self.sampler.paid(self.paid_ns);
         }
         let free = FREE_MASK & self.wanted.mask;
         if !unswitched || free == 0 {
@@ -112,11 +112,14 @@ impl Thread {
         Measured { exact: free, cpu_for_free: true }
     }
 
-    /// Notes in the lane what an execution's measurement was.
+    /// Notes what an execution's measurement was, and that it cost `paid_ns` in all.
     #[inline]
-    pub(crate) fn account(&self, lane: &Lane<'_>, weight: f64, measured: Measured) {
+    pub(crate) fn account(&mut self, lane: &Lane<'_>, weight: f64, measured: Measured, paid_ns: u64) {
+        if weight > 0.0 {
+            self.sampler.paid(paid_ns);
+        }
         let probability_ppm =
             if self.budget_ppm == 0 { crate::segment::layout::PPM } else { self.sampler.probability_ppm() };
-        lane.note_account(weight > 0.0, measured.cpu_for_free, self.paid_ns, probability_ppm);
+        lane.note_account(weight > 0.0, measured.cpu_for_free, paid_ns, probability_ppm);
     }
 }

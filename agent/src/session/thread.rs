@@ -121,6 +121,11 @@ impl Thread {
         self.tid
     }
 
+    /// What the readings of the work that ended last have cost, ns; 0 where there were none.
+    pub(crate) fn paid_ns(&self) -> u64 {
+        self.paid_ns
+    }
+
     /// True when the library still has to register this thread's exit; answers true once.
     pub fn wants_exit_registration(&mut self) -> bool {
         !core::mem::replace(&mut self.exit_registered, true)

@@ -184,7 +184,7 @@ impl Engine {
             command: unit.command,
         };
         if write(&lane, &fields, &t.counts, unit.members, text) {
-            t.account(&lane, running.weight, measured);
+            t.account(&lane, running.weight, measured, t.paid_ns);
         }
     }
 

@@ -114,6 +114,7 @@ impl Engine {
         s.rows = 0;
         s.steps = 0;
         s.inside_ns = 0;
+        s.paid_ns = 0;
         s.first_row_ns = 0;
         s.start_ns = monotonic_ns();
         s.weight = t.choose(s.start_ns);
@@ -143,6 +144,7 @@ impl Engine {
         let step_ns = now.saturating_sub(s.step_start_ns);
         s.inside_ns += step_ns;
         let measured = t.end_work(s.weight, now, step_ns);
+        s.paid_ns += t.paid_ns();
         s.exact &= measured.exact;
         if s.steps == 0 {
             s.counts.copy_known(&t.counts);
@@ -236,7 +238,7 @@ impl Engine {
         };
         if write(&lane, &fields, &s.counts, &[], &[]) {
             let cpu_for_free = s.exact & s.counts.known & 1 << CPU_NS != 0;
-            t.account(&lane, s.weight, Measured { exact: s.exact, cpu_for_free });
+            t.account(&lane, s.weight, Measured { exact: s.exact, cpu_for_free }, s.paid_ns);
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Statement {
     pub first_row_ns: u64,
     /// The execution's weight; 0: its dear counters are not read.
     pub weight: f64,
+    /// What the readings of all its steps have cost, ns.
+    pub paid_ns: u64,
     /// Counters that were exact in each step so far, mask.
     pub exact: u64,
     /// Counters inside steps.

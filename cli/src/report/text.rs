@@ -52,7 +52,7 @@ pub fn write(report: &Report, width: usize, out: &mut impl Write) -> io::Result<
 /// Whose counters were read; nothing where that was everybody's.
 fn sampling(report: &Report) -> Option<String> {
     let s = report.sampling;
-    if s.executions == 0 || s.counted == s.executions {
+    if s.executions == 0 || s.counted == s.executions || s.counted + s.cpu_without_call == 0 {
         return None;
     }
     let share = |n: u64| format!("{:.1} %", n as f64 * 100.0 / s.executions as f64);
