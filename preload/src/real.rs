@@ -51,6 +51,16 @@ impl Original {
         }
     }
 
+    /// The same where it was found before, else 0. For paths that have no room for a search.
+    #[inline(always)]
+    pub fn known_address(&self) -> usize {
+        // Relaxed: as above.
+        match self.address.load(Ordering::Relaxed) {
+            MISSING => 0,
+            found => found,
+        }
+    }
+
     #[cold]
     fn search(&self) -> usize {
         // SAFETY: dlsym with a constant string. It may allocate when the symbol is missing; that happens in the
@@ -103,6 +113,22 @@ pub unsafe fn system_call(number: libc::c_long, args: [usize; 6]) -> isize {
         }
     }
 }
+
+/// The original as a function, where it was found before; `None` asks for [`real!`].
+macro_rules! known {
+    ($original:expr, fn($($argument:ty),* $(,)?) $(-> $answer:ty)?) => {{
+        let address = $original.known_address();
+        if address == 0 {
+            None
+        } else {
+            // SAFETY: the address was found under the function's name; the type is that of its header.
+            Some(unsafe {
+                core::mem::transmute::<usize, unsafe extern "C-unwind" fn($($argument),*) $(-> $answer)?>(address)
+            })
+        }
+    }};
+}
+pub(crate) use known;
 
 /// The original as a function: `real!(ORIGINAL as fn(c_int) -> c_int)`; `None` when it is missing.
 macro_rules! real {

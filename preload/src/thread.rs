@@ -12,6 +12,10 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering};
 use perquery_agent::session::{Engine, Thread};
 
+#[cfg_attr(target_arch = "x86_64", path = "thread_x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "thread_aarch64.rs")]
+mod word;
+
 struct Slot(UnsafeCell<Thread>);
 
 thread_local! {
@@ -20,12 +24,27 @@ thread_local! {
     static THREAD: Slot = const { Slot(UnsafeCell::new(Thread::new())) };
 }
 
+/// The thread's own storage, looked up the long way once a thread.
+#[inline(always)]
+fn state() -> Option<*mut Thread> {
+    let known = word::load();
+    if known != 0 { Some(known as *mut Thread) } else { find_state() }
+}
+
+#[cold]
+#[inline(never)]
+fn find_state() -> Option<*mut Thread> {
+    let state = THREAD.try_with(|slot| slot.0.get()).ok()?;
+    word::store(state as usize);
+    Some(state)
+}
+
 /// Runs `work` inside the agent; `None`: this call interrupted the agent on the same thread and has to pass.
-#[inline]
+#[inline(always)]
 pub fn with<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R> {
     let marker = 0u8;
     let frame = (&raw const marker) as usize;
-    let state = THREAD.try_with(|slot| slot.0.get()).ok()?;
+    let state = state()?;
     // SAFETY: the pointer is to this thread's own storage. A signal handler that comes in the middle of `work` makes a
     // second reference, which it gives up at once, because `enter` answers false.
     let thread = unsafe { &mut *state };

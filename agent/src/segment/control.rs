@@ -1,6 +1,6 @@
 //! The control page: what the collector asks for.
 
-use super::layout::control as at;
+use super::layout::{CONTROL_WORDS, control as at};
 use crate::counters::{CustomEvent, Wanted};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,19 +11,22 @@ pub const HEARTBEAT_LIMIT_NS: u64 = 1_000_000_000;
 /// The control page.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
-    words: &'a [AtomicU64],
+    words: &'a [AtomicU64; CONTROL_WORDS],
 }
 
 impl<'a> Control<'a> {
-    pub(super) fn new(words: &'a [AtomicU64]) -> Self {
+    #[inline]
+    pub(super) fn new(words: &'a [AtomicU64; CONTROL_WORDS]) -> Self {
         Control { words }
     }
 
+    #[inline]
     fn word(&self, at: usize) -> &'a AtomicU64 {
         static NONE: AtomicU64 = AtomicU64::new(0);
         self.words.get(at).unwrap_or(&NONE)
     }
 
+    #[inline]
     fn load(&self, at: usize) -> u64 {
         self.word(at).load(Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
 //! Lanes: one ring per thread that records.
 
-use super::layout::lane as at;
+use super::layout::{LANE_WORDS, lane as at};
 use super::ring::Ring;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,17 +22,18 @@ pub struct LaneAccount {
 /// A lane: its description and its ring.
 #[derive(Clone, Copy)]
 pub struct Lane<'a> {
-    words: &'a [AtomicU64],
+    words: &'a [AtomicU64; LANE_WORDS],
     ring: &'a [AtomicU64],
 }
 
 static NONE: AtomicU64 = AtomicU64::new(0);
 
 impl<'a> Lane<'a> {
-    pub(super) fn new(words: &'a [AtomicU64], ring: &'a [AtomicU64]) -> Self {
+    pub(super) fn new(words: &'a [AtomicU64; LANE_WORDS], ring: &'a [AtomicU64]) -> Self {
         Lane { words, ring }
     }
 
+    #[inline]
     fn word(&self, at: usize) -> &'a AtomicU64 {
         self.words.get(at).unwrap_or(&NONE)
     }
@@ -64,6 +65,7 @@ impl<'a> Lane<'a> {
     }
 
     /// The ring.
+    #[inline]
     pub fn ring(&self) -> Ring<'a> {
         Ring {
             words: self.ring,

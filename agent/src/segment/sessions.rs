@@ -10,8 +10,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A session's slot.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub struct SessionSlot<'a> {
-    words: &'a [AtomicU64],
+    words: &'a [AtomicU64; SESSION_WORDS],
 }
 
 /// What a slot shows.
@@ -44,14 +45,16 @@ pub struct InFlight {
 static NONE: AtomicU64 = AtomicU64::new(0);
 
 impl<'a> SessionSlot<'a> {
-    pub(super) fn new(words: &'a [AtomicU64]) -> Self {
+    pub(super) fn new(words: &'a [AtomicU64; SESSION_WORDS]) -> Self {
         SessionSlot { words }
     }
 
+    #[inline]
     fn word(&self, at: usize) -> &'a AtomicU64 {
         self.words.get(at).unwrap_or(&NONE)
     }
 
+    #[inline]
     fn set(&self, at: usize, value: u64) {
         self.word(at).store(value, Ordering::Relaxed);
     }

@@ -8,6 +8,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy)]
 pub struct Segment<'a> {
     words: &'a [AtomicU64],
+    /// The control page, found once: every query looks at it.
+    control: &'a [AtomicU64; layout::CONTROL_WORDS],
     shape: Shape,
 }
 
@@ -34,7 +36,7 @@ impl<'a> Segment<'a> {
         if !shape.is_sane() || words.len() != shape.total_words() {
             return Err(Refused::Shape);
         }
-        let segment = Segment { words, shape };
+        let segment = Segment { words, control: control_page(words).ok_or(Refused::Shape)?, shape };
         let set = |at: usize, value: u64| segment.word(at).store(value, Ordering::Relaxed);
         set(header::VERSION, layout::LAYOUT_VERSION);
         set(header::TOTAL_WORDS, shape.total_words() as u64);
@@ -71,10 +73,11 @@ impl<'a> Segment<'a> {
         if !shape.is_sane() || shape.total_words() != words.len() {
             return Err(Refused::Shape);
         }
-        Ok(Segment { words, shape })
+        Ok(Segment { words, control: control_page(words).ok_or(Refused::Shape)?, shape })
     }
 
     /// The sizes, as checked when the segment was opened.
+    #[inline]
     pub fn shape(&self) -> Shape {
         self.shape
     }
@@ -95,8 +98,9 @@ impl<'a> Segment<'a> {
     }
 
     /// The control page.
+    #[inline]
     pub fn control(&self) -> Control<'a> {
-        Control::new(self.part(layout::HEADER_WORDS, layout::CONTROL_WORDS))
+        Control::new(self.control)
     }
 
     /// Lane `n`.
@@ -104,7 +108,7 @@ impl<'a> Segment<'a> {
         if n >= self.shape.lanes {
             return None;
         }
-        let description = self.part(self.shape.lanes_at() + n * layout::LANE_WORDS, layout::LANE_WORDS);
+        let description = self.words.get(self.shape.lanes_at() + n * layout::LANE_WORDS..)?.first_chunk()?;
         let ring = self.part(self.shape.rings_at() + n * self.shape.ring_words, self.shape.ring_words);
         Some(Lane::new(description, ring))
     }
@@ -115,7 +119,7 @@ impl<'a> Segment<'a> {
             return None;
         }
         let at = self.shape.sessions_at() + n * layout::SESSION_WORDS;
-        Some(SessionSlot::new(self.part(at, layout::SESSION_WORDS)))
+        Some(SessionSlot::new(self.words.get(at..)?.first_chunk()?))
     }
 
     /// The text store.
@@ -145,6 +149,10 @@ impl<'a> Segment<'a> {
 }
 
 /// Writes `bytes` into `words`, zero padded to a word; what does not fit is cut off.
+fn control_page(words: &[AtomicU64]) -> Option<&[AtomicU64; layout::CONTROL_WORDS]> {
+    words.get(layout::HEADER_WORDS..)?.first_chunk()
+}
+
 pub(super) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
     let (chunks, rest) = bytes.as_chunks::<8>();
     let mut words = words.iter();

@@ -2,14 +2,15 @@
 //!
 //! # Safety
 //!
-//! `unsafe` is used to make cells of zeroed memory, for which all bytes zero is a valid cell (integers, `MaybeUninit`
-//! and byte strings only), and to hand out the session inside a cell while its `busy` word is held.
+//! `unsafe` is used to make cells of zeroed memory, for which all bytes zero is a valid cell (integers, `MaybeUninit`,
+//! byte strings, and an `Option` of a reference, whose `None` is zero), and to hand out the session inside a cell while its `busy` word is held.
 #![allow(unsafe_code)]
 
 use super::unit::Running;
 use crate::protocol::mysql::Mysql;
 use crate::protocol::postgres::Postgres;
-use crate::protocol::{Dialect, Machine};
+use crate::protocol::{Dialect, Direction, Machine, Step};
+use crate::segment::SessionSlot;
 use crate::strings::Bytes;
 use crate::sys::memory;
 use core::cell::UnsafeCell;
@@ -37,8 +38,8 @@ pub struct Session {
     pub fd: i32,
     /// Its unique number in the segment.
     pub uid: u64,
-    /// Session slot + 1; 0: none.
-    pub slot: u32,
+    /// Its slot in the segment.
+    pub(super) slot: Option<SessionSlot<'static>>,
     /// Which machine.
     pub(super) protocol: u8,
     /// 1: the plain text is at the TLS library.
@@ -68,7 +69,7 @@ impl Session {
     pub(super) fn open(&mut self, fd: i32, uid: u64, client: &[u8]) {
         self.fd = fd;
         self.uid = uid;
-        self.slot = 0;
+        self.slot = None;
         self.protocol = Protocol::Undetected as u8;
         self.tls = 0;
         self.logged_in = 0;
@@ -105,6 +106,7 @@ impl Session {
     }
 
     /// Which machine.
+    #[inline(always)]
     pub fn protocol(&self) -> Protocol {
         match self.protocol {
             1 => Protocol::MySql,
@@ -122,6 +124,38 @@ impl Session {
             Protocol::MySql => Some(unsafe { self.mysql.assume_init_mut() }),
             // SAFETY: as above.
             Protocol::Postgres => Some(unsafe { self.postgres.assume_init_mut() }),
+            _ => None,
+        }
+    }
+
+    /// The machine's answer to bytes that went in `direction`; `None` without a machine.
+    #[inline(always)]
+    pub(super) fn step(&mut self, direction: Direction, input: &mut &[u8]) -> Option<Step> {
+        match self.protocol() {
+            // SAFETY: `speak` wrote the machine before it set the protocol.
+            Protocol::MySql => Some(unsafe { self.mysql.assume_init_mut() }.step(direction, input)),
+            // SAFETY: as above.
+            Protocol::Postgres => Some(unsafe { self.postgres.assume_init_mut() }.step(direction, input)),
+            _ => None,
+        }
+    }
+
+    /// The machine's answer to a read of at most `requested` bytes; `None` without a machine.
+    #[inline(always)]
+    pub(super) fn read_entered(&mut self, requested: usize, capturing: bool) -> Option<Step> {
+        match self.protocol() {
+            Protocol::MySql => {
+                // SAFETY: `speak` wrote the machine before it set the protocol.
+                let machine = unsafe { self.mysql.assume_init_mut() };
+                machine.set_capturing(capturing);
+                Some(machine.read_entered(requested))
+            }
+            Protocol::Postgres => {
+                // SAFETY: as above.
+                let machine = unsafe { self.postgres.assume_init_mut() };
+                machine.set_capturing(capturing);
+                Some(machine.read_entered(requested))
+            }
             _ => None,
         }
     }
@@ -175,7 +209,14 @@ impl Cell {
         self.missed.fetch_or(what, Ordering::Relaxed);
     }
 
+    /// True when there are notes.
+    #[inline(always)]
+    pub fn has_missed(&self) -> bool {
+        self.missed.load(Ordering::Relaxed) != 0
+    }
+
     /// Takes the notes.
+    #[inline]
     pub fn take_missed(&self) -> u32 {
         if self.missed.load(Ordering::Relaxed) == 0 { 0 } else { self.missed.swap(0, Ordering::Relaxed) }
     }
@@ -187,6 +228,7 @@ impl Cell {
     }
 
     /// The number of this cell's present session.
+    #[inline]
     pub fn generation(&self) -> u32 {
         self.generation.load(Ordering::Acquire)
     }

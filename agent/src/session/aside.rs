@@ -1,7 +1,7 @@
 //! The engine's part of sessions that stand aside while capture is off; `quiet.rs` says when.
 
 use super::arena::Session;
-use super::engine::{Engine, Ticket};
+use super::engine::{ASIDE, Engine, Ticket};
 use super::quiet::{self, Way};
 use super::thread::Thread;
 use crate::protocol::Direction;
@@ -23,7 +23,7 @@ impl Engine {
         match quiet::before_read(cell, requested, capturing, at_tls) {
             Way::Loud => None,
             Way::Pass => Some(Ticket::NONE),
-            Way::Quiet => Some(Ticket { entry, generation: cell.generation(), stamp_ns: 0, quiet: true }),
+            Way::Quiet => Some(Ticket::new(entry, cell.generation(), ASIDE)),
         }
     }
 
@@ -34,24 +34,25 @@ impl Engine {
         cell.is_some_and(|cell| quiet::before_write(cell) == Way::Pass)
     }
 
-    /// Before a read of descriptor `fd`, without the thread's state: the ticket of a session that stands aside.
-    #[inline]
-    pub fn read_aside(&self, fd: i32, requested: usize) -> Option<Ticket> {
-        self.quiet_read(self.descriptors.at(fd), requested, false)
+    /// Before a read of the socket of session `entry`, without the thread's state: the ticket of a session that stands
+    /// aside.
+    #[inline(always)]
+    pub fn read_aside(&self, entry: u32, requested: usize) -> Option<Ticket> {
+        self.quiet_read(entry, requested, false)
     }
 
-    /// Before a write to descriptor `fd`: true when there is nothing to do.
-    #[inline]
-    pub fn write_aside(&self, fd: i32) -> bool {
-        self.quiet_write(self.descriptors.at(fd))
+    /// Before a write to the socket of session `entry`: true when there is nothing to do.
+    #[inline(always)]
+    pub fn write_aside(&self, entry: u32) -> bool {
+        self.quiet_write(entry)
     }
 
     /// After a read whose session stood aside: `None`: that was all. Else the session is back, and
     /// [`read_end_back`](Self::read_end_back) has to follow.
     #[inline]
     pub fn read_end_aside(&self, ticket: Ticket, bytes: &[u8]) -> Option<Back> {
-        let cell = self.arena.cell(ticket.entry.checked_sub(1)?)?;
-        if cell.generation() != ticket.generation {
+        let cell = self.arena.cell(ticket.entry().checked_sub(1)?)?;
+        if cell.generation() != ticket.generation() {
             return None;
         }
         quiet::after_read(cell, bytes).map(Back)
@@ -59,8 +60,8 @@ impl Engine {
 
     /// The session is back: its machine gets the header that was kept, and the bytes.
     pub fn read_end_back(&self, t: &mut Thread, ticket: Ticket, back: Back, bytes: &[u8]) {
-        let entry = ticket.entry;
-        self.visit(t, entry, Some(ticket.generation), |engine, t, s, segment| {
+        let entry = ticket.entry();
+        self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
             if let Back(Some(header)) = back {
                 engine.before_read(t, entry, s, segment, header.len());
                 s.bytes_in = s.bytes_in.wrapping_add(header.len() as u64);

@@ -16,29 +16,46 @@ use crate::sys::process;
 /// A session as a hook found it before the real call, to be found again after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// Number + 1; 0: not a session, nothing to do afterwards.
-    pub(super) entry: u32,
-    pub(super) generation: u32,
-    /// When the call began, where that matters.
+    /// Below, the session's number + 1 (0: not a session, nothing to do afterwards); above, its cell's generation.
+    session: u64,
+    /// When the call began, where that matters; [`ASIDE`] of a session that stands aside. (A ticket is two registers.)
     pub(super) stamp_ns: u64,
-    /// The session stands aside.
-    pub(super) quiet: bool,
 }
+
+/// In a ticket's stamp: the session stands aside. No clock shows it: the machine has not been up for 584 years.
+pub(super) const ASIDE: u64 = u64::MAX;
 
 impl Ticket {
     /// Not a session.
-    pub const NONE: Ticket = Ticket { entry: 0, generation: 0, stamp_ns: 0, quiet: false };
+    pub const NONE: Ticket = Ticket { session: 0, stamp_ns: 0 };
+
+    #[inline(always)]
+    pub(super) fn new(entry: u32, generation: u32, stamp_ns: u64) -> Self {
+        Ticket { session: u64::from(entry) | u64::from(generation) << 32, stamp_ns }
+    }
+
+    /// The session's number + 1.
+    #[inline(always)]
+    pub(super) fn entry(&self) -> u32 {
+        self.session as u32
+    }
+
+    /// The generation of the session's cell.
+    #[inline(always)]
+    pub(super) fn generation(&self) -> u32 {
+        (self.session >> 32) as u32
+    }
 
     /// True when there is something to do after the real call.
     #[inline(always)]
     pub fn is_some(&self) -> bool {
-        self.entry != 0
+        self.session != 0
     }
 
     /// True when the session stands aside: [`Engine::read_end_aside`] comes first.
     #[inline(always)]
     pub fn is_aside(&self) -> bool {
-        self.quiet
+        self.stamp_ns == ASIDE
     }
 }
 
@@ -77,25 +94,21 @@ impl Engine {
     /// True when `fd` is a session's: the one question that every read and write of the server has to ask.
     #[inline(always)]
     pub fn watches(&self, fd: i32) -> bool {
-        self.process.is_awake() && self.descriptors.at(fd) != 0
+        self.session_of(fd) != 0
+    }
+
+    /// Number + 1 of the session whose socket `fd` is; 0: nothing of interest.
+    #[inline(always)]
+    pub fn session_of(&self, fd: i32) -> u32 {
+        if self.process.is_awake() { self.descriptors.at(fd) } else { 0 }
     }
 
     /// Brings the thread's state up to date: a new thread, or a forked child. False: nothing can be done here.
-    #[inline]
+    #[inline(always)]
     pub fn arrive(&self, t: &mut Thread) -> bool {
         let pid = self.process.pid();
         if t.pid != pid {
-            if t.pid != 0 {
-                // A forked child: the lane and the counters are the parent's.
-                t.counters.forget();
-                t.open = false;
-                t.slice = Slice::default();
-                t.lane = 0;
-                t.generation = 0;
-                t.ssl = 0;
-            }
-            t.pid = pid;
-            t.tid = process::tid();
+            t.begin_in(pid);
         }
         true
     }
@@ -173,7 +186,7 @@ impl Engine {
         if t.slice.session == entry {
             t.slice = Slice::default();
         }
-        if let Some(slot) = s.slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
+        if let Some(slot) = s.slot {
             slot.release();
         }
         if s.ssl != 0 {
@@ -184,7 +197,7 @@ impl Engine {
         self.arena.close(n);
         if !pooled {
             // This thread may serve no other session for hours.
-            self.release_lane(t, segment);
+            self.release_lane(t);
         }
     }
 
@@ -208,13 +221,13 @@ impl Engine {
         s.protocol = Protocol::Ignored as u8;
         s.running.active = false;
         segment.count(header::LOST_SESSIONS, 1);
-        if let Some(slot) = s.slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
+        if let Some(slot) = s.slot {
             slot.finish();
         }
     }
 
     /// Runs `work` inside session `entry`, if nobody else is inside.
-    #[inline]
+    #[inline(always)]
     pub(super) fn visit(
         &self,
         t: &mut Thread,
@@ -233,62 +246,58 @@ impl Engine {
             return false;
         };
         if s.protocol() != Protocol::Ignored {
-            work(self, t, &mut s, &segment);
+            work(self, t, &mut s, segment);
         }
         drop(s);
-        if cell.take_missed() != 0 {
-            cell.note_missed(MISSED_CLOSE);
-            self.heed_notes(t, n, cell, &segment);
+        if cell.has_missed() {
+            self.heed_notes(t, n, cell, segment);
         }
         true
     }
 
+    #[inline]
     pub(super) fn ticket(&self, entry: u32, stamp_ns: u64) -> Ticket {
         let generation = entry.checked_sub(1).and_then(|n| self.arena.cell(n)).map_or(0, |c| c.generation());
-        Ticket { entry, generation, stamp_ns, quiet: false }
+        if entry == 0 { Ticket::NONE } else { Ticket::new(entry, generation, stamp_ns) }
     }
 
-    /// Before a read of at most `requested` bytes from descriptor `fd`.
-    #[inline]
-    pub fn read_begin(&self, t: &mut Thread, fd: i32, requested: usize) -> Ticket {
-        let entry = self.descriptors.at(fd);
+    /// Before a read of at most `requested` bytes from the socket of session `entry` (number + 1).
+    #[inline(always)]
+    pub fn read_begin(&self, t: &mut Thread, entry: u32, requested: usize) -> Ticket {
         let mut plain = false;
+        let mut capturing = false;
         self.visit(t, entry, None, |engine, t, s, segment| {
             plain = s.tls == 0;
             if plain {
-                engine.before_read(t, entry, s, segment, requested);
-                engine.stand_aside(entry, s, segment, requested);
+                capturing = engine.before_read(t, entry, s, segment, requested);
+                if !capturing {
+                    engine.stand_aside(entry, s, segment, requested);
+                }
             } else {
                 engine.learn_ssl(t, entry, s);
             }
         });
         match plain {
             false => Ticket::NONE,
+            true if capturing => self.ticket(entry, 0),
             // It may just have stood aside.
             true => self.quiet_read(entry, requested, false).unwrap_or_else(|| self.ticket(entry, 0)),
         }
     }
 
     /// After a read: the bytes it brought.
-    #[inline]
+    #[inline(always)]
     pub fn read_end(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) {
-        let entry = ticket.entry;
-        if ticket.quiet {
-            if let Some(back) = self.read_end_aside(ticket, bytes) {
-                self.read_end_back(t, ticket, back, bytes);
-            }
-            return;
-        }
-        self.visit(t, entry, Some(ticket.generation), |engine, t, s, segment| {
+        let entry = ticket.entry();
+        self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
             s.bytes_in = s.bytes_in.wrapping_add(bytes.len() as u64);
             engine.feed(t, entry, s, segment, Direction::FromClient, bytes, 0);
         });
     }
 
-    /// Before a write to descriptor `fd`.
-    #[inline]
-    pub fn write_begin(&self, t: &mut Thread, fd: i32) -> Ticket {
-        let entry = self.descriptors.at(fd);
+    /// Before a write to the socket of session `entry` (number + 1).
+    #[inline(always)]
+    pub fn write_begin(&self, t: &mut Thread, entry: u32) -> Ticket {
         let mut stamp_ns = None;
         self.visit(t, entry, None, |engine, t, s, segment| {
             if s.tls == 0 {
@@ -301,10 +310,10 @@ impl Engine {
     }
 
     /// After a write: the bytes that the kernel (or the TLS library) took.
-    #[inline]
+    #[inline(always)]
     pub fn write_end(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) {
-        let entry = ticket.entry;
-        self.visit(t, entry, Some(ticket.generation), |engine, t, s, segment| {
+        let entry = ticket.entry();
+        self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
             s.bytes_out = s.bytes_out.wrapping_add(bytes.len() as u64);
             engine.feed(t, entry, s, segment, Direction::ToClient, bytes, ticket.stamp_ns);
         });
@@ -384,11 +393,11 @@ impl Engine {
         t.open = false;
         t.exit_registered = false;
         t.slice = Slice::default();
-        if let Some(segment) = self.process.segment() {
-            self.release_lane(t, &segment);
-        }
+        self.release_lane(t);
     }
 
+    /// True while capture is on.
+    #[inline]
     pub(super) fn before_read(
         &self,
         t: &mut Thread,
@@ -396,23 +405,39 @@ impl Engine {
         s: &mut Session,
         segment: &Segment<'static>,
         requested: usize,
-    ) {
-        if t.slice.session != 0 && t.slice.session != entry {
-            self.close_slice(t, segment);
-        }
-        self.join_unit(t, entry, s, segment);
+    ) -> bool {
+        self.come_to(t, entry, s, segment);
         let capturing = segment.control().capture() != 0;
         if !capturing && !s.running.active {
             t.rest();
         }
-        if let Some(machine) = s.machine() {
-            machine.set_capturing(capturing);
-            let step = machine.read_entered(requested);
-            self.act(t, entry, s, segment, step, 0);
+        match s.read_entered(requested, capturing) {
+            None | Some(Step::NeedMore) => {}
+            // The usual case needs no more looking.
+            Some(Step::Event(Event::Finished)) => {
+                let shut = s.running.shut;
+                self.finish_unit(t, entry, s, segment, shut);
+            }
+            Some(step) => {
+                self.act(t, entry, s, segment, step, 0);
+            }
+        }
+        capturing
+    }
+
+    /// This thread turns to session `entry`: whatever else it had open is left, and what runs here is joined.
+    #[inline(always)]
+    fn come_to(&self, t: &mut Thread, entry: u32, s: &mut Session, segment: &Segment<'static>) {
+        if t.slice.session != 0 && t.slice.session != entry {
+            self.close_slice(t, segment);
+        }
+        if s.running.active && s.running.slice_tid != t.tid {
+            self.join_unit(t, entry, s, segment);
         }
     }
 
     /// The time stamp for a first response byte, where one may be needed.
+    #[inline]
     pub(super) fn before_write(
         &self,
         t: &mut Thread,
@@ -420,10 +445,7 @@ impl Engine {
         s: &mut Session,
         segment: &Segment<'static>,
     ) -> u64 {
-        if t.slice.session != 0 && t.slice.session != entry {
-            self.close_slice(t, segment);
-        }
-        self.join_unit(t, entry, s, segment);
+        self.come_to(t, entry, s, segment);
         let running = &s.running;
         if running.active && running.generation != 0 && running.first_byte_ns == 0 {
             monotonic_ns()
@@ -449,10 +471,20 @@ impl Engine {
         }
         let mut input = bytes;
         for _ in 0..EVENTS_MAX {
-            let Some(machine) = s.machine() else { return };
-            let step = machine.step(direction, &mut input);
-            if !self.act(t, entry, s, segment, step, stamp_ns) {
-                return;
+            match s.step(direction, &mut input) {
+                None | Some(Step::NeedMore) => return,
+                // What every query has.
+                Some(Step::Event(Event::Started)) => self.start_unit(t, entry, s, segment),
+                Some(Step::Event(Event::FirstResponse)) => {
+                    if s.running.first_byte_ns == 0 {
+                        s.running.first_byte_ns = stamp_ns;
+                    }
+                }
+                Some(step) => {
+                    if !self.act(t, entry, s, segment, step, stamp_ns) {
+                        return;
+                    }
+                }
             }
         }
         self.lose(s, segment);
@@ -513,7 +545,7 @@ impl Engine {
             Event::NotASession | Event::Streaming => {
                 s.running.active = false;
                 s.protocol = Protocol::Ignored as u8;
-                if let Some(slot) = s.slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
+                if let Some(slot) = s.slot {
                     slot.finish();
                 }
                 return false;

@@ -159,12 +159,12 @@ impl Process {
 
     /// The segment, if there is one already.
     #[inline]
-    pub fn segment(&self) -> Option<Segment<'static>> {
+    pub fn segment(&self) -> Option<&Segment<'static>> {
         if self.state.load(Ordering::Acquire) != LIVE {
             return None;
         }
         // SAFETY: LIVE: written before, never again.
-        unsafe { *self.segment.get() }
+        unsafe { (*self.segment.get()).as_ref() }
     }
 
     /// The segment; a program under `perquery run` maps it now, at its first session.
@@ -173,7 +173,7 @@ impl Process {
             let next = if self.attach().is_some() { LIVE } else { INERT };
             self.state.store(next, Ordering::Release);
         }
-        self.segment()
+        self.segment().copied()
     }
 
     /// Our pid, also right after fork(2). One load in the usual case.
@@ -181,15 +181,21 @@ impl Process {
     pub fn pid(&self) -> u32 {
         let page = self.page.load(Ordering::Relaxed);
         // SAFETY: null, or a page mapped for good by `make_page`.
-        let Some(word) = (unsafe { page.as_ref() }) else { return process::pid() };
-        match word.load(Ordering::Relaxed) {
-            0 => {
-                let pid = process::pid();
-                word.store(pid as u64, Ordering::Relaxed);
-                pid
-            }
-            pid => pid as u32,
+        match unsafe { page.as_ref() }.map(|word| word.load(Ordering::Relaxed)) {
+            Some(pid) if pid != 0 => pid as u32,
+            _ => self.ask_pid(),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ask_pid(&self) -> u32 {
+        let pid = process::pid();
+        // SAFETY: as above.
+        if let Some(word) = unsafe { self.page.load(Ordering::Relaxed).as_ref() } {
+            word.store(pid as u64, Ordering::Relaxed);
+        }
+        pid
     }
 
     fn make_page(&self) {

@@ -3,6 +3,8 @@
 use super::budget::Sampler;
 use super::switches::Span;
 use crate::counters::{Counts, Reading, ThreadCounters, Wanted};
+use crate::segment::Lane;
+use crate::sys::process;
 
 /// The part of a unit that this thread is working on.
 #[derive(Clone, Copy, Default)]
@@ -28,8 +30,8 @@ pub struct Thread {
     inside: usize,
     pub(super) pid: u32,
     pub(super) tid: u32,
-    /// Lane number + 1; 0: none.
-    pub(super) lane: u32,
+    /// This thread's lane, once it has one.
+    pub(super) lane: Option<Lane<'static>>,
     /// The TLS connection whose SSL_* call is on this thread's stack.
     pub(super) ssl: usize,
     pub(super) ssl_frame: usize,
@@ -72,7 +74,7 @@ impl Thread {
             inside: 0,
             pid: 0,
             tid: 0,
-            lane: 0,
+            lane: None,
             ssl: 0,
             ssl_frame: 0,
             slice: Slice { session: 0, uid: 0, unit: 0, start_ns: 0, weight: 0.0 },
@@ -90,6 +92,23 @@ impl Thread {
             exit_registered: false,
             sqlite_frame: 0,
         }
+    }
+
+    /// A new thread, or the one that a forked child goes on with.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn begin_in(&mut self, pid: u32) {
+        if self.pid != 0 {
+            // A forked child: the lane and the counters are the parent's.
+            self.counters.forget();
+            self.open = false;
+            self.slice = Slice::default();
+            self.lane = None;
+            self.generation = 0;
+            self.ssl = 0;
+        }
+        self.pid = pid;
+        self.tid = process::tid();
     }
 
     /// Enters the agent's code; false: this call comes from a signal handler that interrupted it, and has to pass.

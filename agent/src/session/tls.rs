@@ -26,7 +26,7 @@ impl Engine {
     pub fn tls_read_begin(&self, t: &mut Thread, ssl: usize, requested: usize) -> Ticket {
         let entry = self.ssl.session(ssl);
         let inside = self.visit(t, entry, None, |engine, t, s, segment| {
-            engine.before_read(t, entry, s, segment, requested)
+            engine.before_read(t, entry, s, segment, requested);
         });
         if inside { self.ticket(entry, 0) } else { Ticket::NONE }
     }

@@ -75,7 +75,7 @@ impl Engine {
             };
         }
         let now = monotonic_ns();
-        if let Some(slot) = slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
+        if let Some(slot) = slot {
             let (command, text, hash, len) = in_flight;
             slot.start(now, command, text, hash, len);
         }
@@ -118,7 +118,7 @@ impl Engine {
             t.counts.set(CLIENT_WAIT_NS, running.client_wait_ns);
             measured.exact |= 1 << CLIENT_WAIT_NS;
         }
-        if let Some(slot) = s.slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
+        if let Some(slot) = s.slot {
             slot.finish();
         }
         let (bytes_in, bytes_out) = (core::mem::take(&mut s.bytes_in), core::mem::take(&mut s.bytes_out));
@@ -190,10 +190,11 @@ impl Engine {
 
     /// This thread works on a unit that another thread has started or worked on before.
     pub(super) fn join_unit(&self, t: &mut Thread, entry: u32, s: &mut Session, segment: &Segment<'static>) {
-        let running = s.running;
+        let running = &s.running;
         if !running.active || running.generation == 0 || running.slice_tid == t.tid {
             return;
         }
+        let running = *running;
         self.close_slice(t, segment);
         self.prepare(t, segment, running.generation);
         s.running.moved = true;
@@ -252,24 +253,29 @@ impl Engine {
     /// This thread's lane; taken now if it has none. `None`: all lanes are taken by living threads; counted as a drop.
     #[inline]
     pub(crate) fn lane(&self, t: &mut Thread, segment: &Segment<'static>, now: u64) -> Option<Lane<'static>> {
-        if let Some(n) = t.lane.checked_sub(1) {
-            return segment.lane(n as usize);
+        match t.lane {
+            Some(lane) => Some(lane),
+            None => self.take_lane(t, segment, now),
         }
+    }
+
+    #[cold]
+    fn take_lane(&self, t: &mut Thread, segment: &Segment<'static>, now: u64) -> Option<Lane<'static>> {
         let lanes = segment.shape().lanes;
         let places = || (0..lanes).map(|n| (t.tid as usize).wrapping_add(n) % lanes);
         for n in places() {
             let Some(lane) = segment.lane(n) else { continue };
             if lane.owner().is_none() && lane.take(None, t.pid, t.tid, now) {
-                t.lane = n as u32 + 1;
-                return Some(lane);
+                t.lane = Some(lane);
+                return t.lane;
             }
         }
         for n in places() {
             let Some(lane) = segment.lane(n) else { continue };
             let Some((pid, tid)) = lane.owner() else { continue };
             if !process::thread_exists(pid, tid) && lane.take(Some((pid, tid)), t.pid, t.tid, now) {
-                t.lane = n as u32 + 1;
-                return Some(lane);
+                t.lane = Some(lane);
+                return t.lane;
             }
         }
         segment.count(header::DROPS_NO_LANE, 1);
@@ -277,9 +283,8 @@ impl Engine {
     }
 
     /// Gives this thread's lane back.
-    pub(super) fn release_lane(&self, t: &mut Thread, segment: &Segment<'static>) {
-        if let Some(n) = core::mem::take(&mut t.lane).checked_sub(1)
-            && let Some(lane) = segment.lane(n as usize)
+    pub(super) fn release_lane(&self, t: &mut Thread) {
+        if let Some(lane) = t.lane.take()
             && lane.owner() == Some((t.pid, t.tid))
         {
             lane.release();
@@ -308,7 +313,7 @@ impl Engine {
         let hash = content_hash(encoded.as_slice());
         let (dialect, connection) = (machine.dialect(), who.connection_id);
         segment.texts().put(hash, TextKind::Identity, encoded.as_slice());
-        if let Some(slot) = slot.checked_sub(1).and_then(|n| segment.session(n as usize)) {
+        if let Some(slot) = slot {
             slot.identify(dialect, connection, hash);
         }
         s.identity_hash = hash;
@@ -317,10 +322,10 @@ impl Engine {
 
     /// Gives the session a slot that shows what it runs.
     pub(super) fn take_slot(&self, t: &Thread, s: &mut Session, segment: &Segment<'static>) {
-        if s.slot != 0 {
-            return;
+        if s.slot.is_none() {
+            let number = take_slot(t.pid, s.uid, segment);
+            s.slot = number.checked_sub(1).and_then(|n| segment.session(n as usize));
         }
-        s.slot = take_slot(t.pid, s.uid, segment);
     }
 
     /// A process that served no session ends: if it was a parallel worker its whole cost belongs to its leader.
@@ -346,7 +351,7 @@ impl Engine {
             ..Fields::default()
         };
         write(&lane, &fields, &counts, &[], &[]);
-        self.release_lane(t, &segment);
+        self.release_lane(t);
     }
 }
 

@@ -9,7 +9,7 @@
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
 use crate::ENGINE;
-use crate::real::{Original, real, system_call};
+use crate::real::{Original, known, real, system_call};
 use crate::thread::with;
 use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
@@ -29,20 +29,20 @@ pub static WRITE: Original = Original::libc(c"write");
 pub static WRITEV: Original = Original::libc(c"writev");
 
 #[inline(never)]
-fn before_read(fd: c_int, requested: usize) -> Ticket {
+fn before_read(session: u32, requested: usize) -> Ticket {
     // Capture is off and nothing matters: not even the thread's state is needed.
-    if let Some(ticket) = ENGINE.read_aside(fd, requested) {
+    if let Some(ticket) = ENGINE.read_aside(session, requested) {
         return ticket;
     }
-    with(|engine, t| engine.read_begin(t, fd, requested)).unwrap_or(Ticket::NONE)
+    with(|engine, t| engine.read_begin(t, session, requested)).unwrap_or(Ticket::NONE)
 }
 
 #[inline(never)]
-fn before_write(fd: c_int) -> Ticket {
-    if ENGINE.write_aside(fd) {
+fn before_write(session: u32) -> Ticket {
+    if ENGINE.write_aside(session) {
         return Ticket::NONE;
     }
-    with(|engine, t| engine.write_begin(t, fd)).unwrap_or(Ticket::NONE)
+    with(|engine, t| engine.write_begin(t, session)).unwrap_or(Ticket::NONE)
 }
 
 /// The buffer's first `n` bytes, which the kernel has just filled or taken.
@@ -99,23 +99,49 @@ unsafe fn parts(
 /// The length of a vectored read before the call: the vector may be a bad address, which only the kernel may find out.
 const UNKNOWN_LENGTH: usize = usize::MAX;
 
+// A call on anything that is no session's socket ends in a jump to the original: no frame, nothing saved.
+
 macro_rules! reads {
     ($(#[$doc:meta])* $name:ident $original:ident ($fd:ident $(, $arg:ident: $type:ty)*) buffer $buffer:ident, $requested:expr,
      peeks $peeks:expr, $number:ident [$($raw:expr),*]) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
-            let ticket =
-                if ENGINE.watches($fd) && !$peeks { before_read($fd, $requested) } else { Ticket::NONE };
-            let n = match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
+            #[cold]
+            #[inline(never)]
+            unsafe extern "C-unwind" fn search_and_call($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
+                    // SAFETY: the caller's own arguments.
+                    Some(real) => unsafe { real($fd $(, $arg)*) },
+                    // SAFETY: the same arguments for the system call behind it.
+                    None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
+                }
+            }
+            #[inline(always)]
+            unsafe fn call($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                match known!($original, fn(c_int $(, $type)*) -> ssize_t) {
+                    // SAFETY: the caller's own arguments.
+                    Some(real) => unsafe { real($fd $(, $arg)*) },
+                    // SAFETY: as above.
+                    None => unsafe { search_and_call($fd $(, $arg)*) },
+                }
+            }
+            #[inline(never)]
+            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                let ticket = before_read(ENGINE.session_of($fd), $requested);
                 // SAFETY: the caller's own arguments.
-                Some(real) => unsafe { real($fd $(, $arg)*) },
-                // SAFETY: the same arguments for the system call behind it.
-                None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
-            };
-            // SAFETY: `n` is the answer of the call above.
-            unsafe { after_read(ticket, $buffer, n) };
-            n
+                let n = unsafe { call($fd $(, $arg)*) };
+                // SAFETY: `n` is the answer of the call above.
+                unsafe { after_read(ticket, $buffer, n) };
+                n
+            }
+            if ENGINE.watches($fd) && !$peeks {
+                // SAFETY: the caller's own arguments.
+                unsafe { watched($fd $(, $arg)*) }
+            } else {
+                // SAFETY: the caller's own arguments.
+                unsafe { call($fd $(, $arg)*) }
+            }
         }
     };
 }
@@ -151,16 +177,41 @@ macro_rules! writes {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
-            let ticket = if ENGINE.watches($fd) { before_write($fd) } else { Ticket::NONE };
-            let n = match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
+            #[cold]
+            #[inline(never)]
+            unsafe extern "C-unwind" fn search_and_call($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
+                    // SAFETY: the caller's own arguments.
+                    Some(real) => unsafe { real($fd $(, $arg)*) },
+                    // SAFETY: the same arguments for the system call behind it.
+                    None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
+                }
+            }
+            #[inline(always)]
+            unsafe fn call($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                match known!($original, fn(c_int $(, $type)*) -> ssize_t) {
+                    // SAFETY: the caller's own arguments.
+                    Some(real) => unsafe { real($fd $(, $arg)*) },
+                    // SAFETY: as above.
+                    None => unsafe { search_and_call($fd $(, $arg)*) },
+                }
+            }
+            #[inline(never)]
+            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                let ticket = before_write(ENGINE.session_of($fd));
                 // SAFETY: the caller's own arguments.
-                Some(real) => unsafe { real($fd $(, $arg)*) },
-                // SAFETY: the same arguments for the system call behind it.
-                None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
-            };
-            // SAFETY: `n` is the answer of the call above.
-            unsafe { after_write(ticket, $buffer, n) };
-            n
+                let n = unsafe { call($fd $(, $arg)*) };
+                // SAFETY: `n` is the answer of the call above.
+                unsafe { after_write(ticket, $buffer, n) };
+                n
+            }
+            if ENGINE.watches($fd) {
+                // SAFETY: the caller's own arguments.
+                unsafe { watched($fd $(, $arg)*) }
+            } else {
+                // SAFETY: the caller's own arguments.
+                unsafe { call($fd $(, $arg)*) }
+            }
         }
     };
 }
@@ -183,7 +234,8 @@ writes! {
 /// readv(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
-    let ticket = if ENGINE.watches(fd) { before_read(fd, UNKNOWN_LENGTH) } else { Ticket::NONE };
+    let session = ENGINE.session_of(fd);
+    let ticket = if session != 0 { before_read(session, UNKNOWN_LENGTH) } else { Ticket::NONE };
     let n = match real!(READV, fn(c_int, *const iovec, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, vector, count) },
@@ -202,7 +254,8 @@ pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_
 /// writev(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
-    let ticket = if ENGINE.watches(fd) { before_write(fd) } else { Ticket::NONE };
+    let session = ENGINE.session_of(fd);
+    let ticket = if session != 0 { before_write(session) } else { Ticket::NONE };
     let n = match real!(WRITEV, fn(c_int, *const iovec, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, vector, count) },
@@ -221,8 +274,9 @@ pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c
 /// recvmsg(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    let ticket = if ENGINE.watches(fd) && flags & libc::MSG_PEEK == 0 {
-        before_read(fd, UNKNOWN_LENGTH)
+    let session = ENGINE.session_of(fd);
+    let ticket = if session != 0 && flags & libc::MSG_PEEK == 0 {
+        before_read(session, UNKNOWN_LENGTH)
     } else {
         Ticket::NONE
     };
@@ -246,7 +300,8 @@ pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: 
 /// sendmsg(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-    let ticket = if ENGINE.watches(fd) { before_write(fd) } else { Ticket::NONE };
+    let session = ENGINE.session_of(fd);
+    let ticket = if session != 0 { before_write(session) } else { Ticket::NONE };
     let n = match real!(SENDMSG, fn(c_int, *const msghdr, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, message, flags) },
