@@ -162,8 +162,29 @@ impl Session {
 
     /// True when the machine is between two commands of a protocol whose sessions can stand aside.
     pub(super) fn can_rest(&self) -> bool {
-        // SAFETY: `speak` wrote the machine before it set the protocol.
-        self.protocol() == Protocol::MySql && unsafe { self.mysql.assume_init_ref() }.is_at_rest()
+        match self.protocol() {
+            // SAFETY: `speak` wrote the machine before it set the protocol.
+            Protocol::MySql => unsafe { self.mysql.assume_init_ref() }.is_at_rest(),
+            // SAFETY: as above.
+            Protocol::Postgres => unsafe { self.postgres.assume_init_ref() }.is_at_rest(),
+            _ => false,
+        }
+    }
+
+    /// A PostgreSQL session: see [`Postgres::forget_unnamed`].
+    pub(super) fn forget_unnamed(&mut self) {
+        if self.protocol() == Protocol::Postgres {
+            // SAFETY: `speak` wrote the machine before it set the protocol.
+            unsafe { self.postgres.assume_init_mut() }.forget_unnamed();
+        }
+    }
+
+    /// A PostgreSQL session: see [`Postgres::resume_answer`].
+    pub(super) fn resume_answer(&mut self, simple: bool) {
+        if self.protocol() == Protocol::Postgres {
+            // SAFETY: `speak` wrote the machine before it set the protocol.
+            unsafe { self.postgres.assume_init_mut() }.resume_answer(simple);
+        }
     }
 
     /// Whose grammar.

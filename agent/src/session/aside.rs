@@ -1,37 +1,63 @@
-//! The engine's part of sessions that stand aside while capture is off; `quiet.rs` says when.
+//! The engine's part of sessions that stand aside while capture is off; `quiet.rs` and `quiet_postgres.rs` say when.
 
-use super::arena::Session;
+use super::arena::{Protocol, Session};
 use super::engine::{ASIDE, Engine, Ticket};
 use super::quiet::{self, Way};
+use super::quiet_postgres as postgres;
 use super::thread::Thread;
 use crate::protocol::Direction;
 use crate::segment::Segment;
+use core::sync::atomic::Ordering;
 
-/// A session that stood aside is back; with the header that was kept, if one was.
+/// A session that stood aside is back after a read; with the header that was kept, if one was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Back(Option<[u8; quiet::HEADER_BYTES]>);
+
+/// A session that stood aside is back after a write: in the middle of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackInAnswer(postgres::Back);
 
 impl Engine {
     /// The ticket of a session that stands aside, or `None`: the ordinary way.
     #[inline]
     pub(super) fn quiet_read(&self, entry: u32, requested: usize, at_tls: bool) -> Option<Ticket> {
         let cell = self.arena.cell(entry.checked_sub(1)?)?;
-        if !cell.stands_aside() {
+        // Relaxed: a session is handed from thread to thread by the server's own synchronisation.
+        let word = cell.quiet.load(Ordering::Relaxed);
+        if word == quiet::LOUD {
             return None;
         }
         let capturing = self.process.segment()?.control().capture() != 0;
-        match quiet::before_read(cell, requested, capturing, at_tls) {
+        let way = if postgres::is_ours(word) {
+            postgres::before_read(cell, word, capturing, at_tls)
+        } else {
+            quiet::before_read(cell, requested, capturing, at_tls)
+        };
+        match way {
             Way::Loud => None,
             Way::Pass => Some(Ticket::NONE),
             Way::Quiet => Some(Ticket::new(entry, cell.generation(), ASIDE)),
         }
     }
 
-    /// True when a write of this session is nobody's business.
+    /// The same before a write.
     #[inline]
-    pub(super) fn quiet_write(&self, entry: u32) -> bool {
-        let cell = entry.checked_sub(1).and_then(|n| self.arena.cell(n));
-        cell.is_some_and(|cell| quiet::before_write(cell) == Way::Pass)
+    pub(super) fn quiet_write(&self, entry: u32, at_tls: bool) -> Option<Ticket> {
+        let cell = self.arena.cell(entry.checked_sub(1)?)?;
+        let word = cell.quiet.load(Ordering::Relaxed);
+        if word == quiet::LOUD {
+            return None;
+        }
+        if postgres::is_ours(word) && postgres::before_write(word, at_tls) == Way::Quiet {
+            return Some(Ticket::new(entry, cell.generation(), ASIDE));
+        }
+        Some(Ticket::NONE)
+    }
+
+    /// True when session `entry` stands aside.
+    #[inline]
+    pub(super) fn stands_aside(&self, entry: u32) -> bool {
+        entry.checked_sub(1).and_then(|n| self.arena.cell(n)).is_some_and(|cell| cell.stands_aside())
     }
 
     /// Before a read of the socket of session `entry`, without the thread's state: the ticket of a session that stands
@@ -41,10 +67,10 @@ impl Engine {
         self.quiet_read(entry, requested, false)
     }
 
-    /// Before a write to the socket of session `entry`: true when there is nothing to do.
+    /// Before a write to the socket of session `entry`: the ticket of a session that stands aside.
     #[inline(always)]
-    pub fn write_aside(&self, entry: u32) -> bool {
-        self.quiet_write(entry)
+    pub fn write_aside(&self, entry: u32) -> Option<Ticket> {
+        self.quiet_write(entry, false)
     }
 
     /// After a read whose session stood aside: `None`: that was all. Else the session is back, and
@@ -55,7 +81,24 @@ impl Engine {
         if cell.generation() != ticket.generation() {
             return None;
         }
+        let word = cell.quiet.load(Ordering::Relaxed);
+        if postgres::is_ours(word) {
+            let capturing = self.process.segment()?.control().capture() != 0;
+            return postgres::after_read(cell, word, capturing, bytes).then_some(Back(None));
+        }
         quiet::after_read(cell, bytes).map(Back)
+    }
+
+    /// After a write whose session stood aside: `None`: that was all. Else the session is back, and
+    /// [`write_end_back`](Self::write_end_back) has to follow.
+    #[inline]
+    pub fn write_end_aside(&self, ticket: Ticket, bytes: &[u8]) -> Option<BackInAnswer> {
+        let cell = self.arena.cell(ticket.entry().checked_sub(1)?)?;
+        let word = cell.quiet.load(Ordering::Relaxed);
+        if cell.generation() != ticket.generation() || !postgres::is_ours(word) {
+            return None;
+        }
+        postgres::after_write(cell, word, bytes).map(BackInAnswer)
     }
 
     /// The session is back: its machine gets the header that was kept, and the bytes.
@@ -72,17 +115,44 @@ impl Engine {
         });
     }
 
-    /// While capture is off a session whose machine is at rest stands aside until something matters. Asked before a read
-    /// for a command's header.
-    pub(super) fn stand_aside(&self, entry: u32, s: &Session, segment: &Segment<'static>, requested: usize) {
+    /// The session is back: its machine goes on in the middle of an answer.
+    #[cold]
+    pub fn write_end_back(&self, t: &mut Thread, ticket: Ticket, back: BackInAnswer, bytes: &[u8]) {
+        let (entry, BackInAnswer(back)) = (ticket.entry(), back);
+        self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
+            if let Some(simple) = back.unit {
+                s.resume_answer(simple);
+            }
+            let rest = bytes.get(back.from..).unwrap_or(&[]);
+            engine.feed(t, entry, s, segment, Direction::ToClient, back.kept(), 0);
+            engine.feed(t, entry, s, segment, Direction::ToClient, rest, 0);
+        });
+    }
+
+    /// While capture is off a session whose machine is at rest stands aside until something matters. Asked before a read;
+    /// of a MySQL session, before a read for a command's header.
+    pub(super) fn stand_aside(
+        &self,
+        entry: u32,
+        s: &mut Session,
+        segment: &Segment<'static>,
+        requested: usize,
+    ) {
+        let postgres = s.protocol() == Protocol::Postgres;
         if segment.control().capture() == 0
-            && requested == quiet::HEADER_BYTES
+            && (postgres || requested == quiet::HEADER_BYTES)
             && s.logged_in != 0
             && (s.tls == 0 || s.ssl != 0)
             && s.can_rest()
             && let Some(cell) = entry.checked_sub(1).and_then(|n| self.arena.cell(n))
         {
-            quiet::rest(cell, s.tls != 0);
+            let tls = s.tls != 0;
+            if postgres {
+                s.forget_unnamed();
+                postgres::rest(cell, tls);
+            } else {
+                quiet::rest(cell, tls);
+            }
         }
     }
 }

@@ -326,7 +326,7 @@ impl Engine {
             return;
         }
         let entry = self.descriptors.at(fd);
-        if self.quiet_write(entry) {
+        if self.stands_aside(entry) {
             return;
         }
         self.visit(t, entry, None, |engine, t, s, segment| {

@@ -20,6 +20,7 @@ mod measure;
 mod peer;
 mod process;
 mod quiet;
+mod quiet_postgres;
 mod ssl;
 pub mod switches;
 mod thread;
@@ -27,7 +28,7 @@ mod tls;
 mod unit;
 pub mod worker;
 
-pub use aside::Back;
+pub use aside::{Back, BackInAnswer};
 pub use engine::{Engine, Ticket};
 pub(crate) use measure::Measured;
 pub use process::{Kind, Process, Start, decide};

@@ -19,7 +19,7 @@ const HEADER: u64 = 2;
 const ANSWERING: u64 = 3;
 const STATE_MASK: u64 = 0xf;
 /// The plain text is at the TLS library: the socket's own bytes are nobody's business.
-const TLS: u64 = 1 << 4;
+pub(super) const TLS: u64 = 1 << 4;
 
 /// Bytes of a command's header.
 pub(super) const HEADER_BYTES: usize = 4;
@@ -62,12 +62,6 @@ pub(super) fn before_read(cell: &Cell, requested: usize, capturing: bool, at_tls
         }
     }
     Way::Quiet
-}
-
-/// Before a write.
-#[inline]
-pub(super) fn before_write(cell: &Cell) -> Way {
-    if cell.quiet.load(Ordering::Relaxed) == LOUD { Way::Loud } else { Way::Pass }
 }
 
 /// After a read that brought `bytes`: `Some(header)`: the session is loud again, and the machine has to be fed the header
@@ -162,14 +156,14 @@ mod tests {
             assert_eq!(after_read(cell, &[9, 0, 0, 0]), None);
             assert_eq!(before_read(cell, 9, false, false), Way::Quiet);
             assert_eq!(after_read(cell, b"\x03select 1"), None);
-            assert_eq!(before_write(cell), Way::Pass);
+            assert!(cell.stands_aside());
         }
         // A command that matters: the machine gets its header too.
         assert_eq!(before_read(cell, 4, false, false), Way::Quiet);
         assert_eq!(after_read(cell, &[5, 0, 0, 0]), None);
         assert_eq!(before_read(cell, 5, false, false), Way::Quiet);
         assert_eq!(after_read(cell, b"\x02shop"), Some(Some([5, 0, 0, 0])));
-        assert_eq!(before_write(cell), Way::Loud);
+        assert!(!cell.stands_aside());
         // Half a header, or a packet of more than 64 KiB: the machine's business.
         rest(cell, false);
         assert_eq!(after_read(cell, &[9, 0]), Some(None));
@@ -183,6 +177,6 @@ mod tests {
         assert_eq!(before_read(cell, 9, true, true), Way::Quiet);
         assert_eq!(after_read(cell, b"\x03select 1"), None);
         assert_eq!(before_read(cell, 4, true, true), Way::Loud);
-        assert_eq!(before_write(cell), Way::Loud);
+        assert!(!cell.stands_aside());
     }
 }

@@ -1,6 +1,6 @@
 //! The engine's part of TLS: which session an SSL_* call belongs to, and its plain text.
 
-use super::arena::Session;
+use super::arena::{Protocol, Session};
 use super::engine::{Engine, Ticket};
 use super::thread::{Thread, is_nested};
 
@@ -25,23 +25,35 @@ impl Engine {
     /// Before SSL_read of at most `requested` bytes.
     pub fn tls_read_begin(&self, t: &mut Thread, ssl: usize, requested: usize) -> Ticket {
         let entry = self.ssl.session(ssl);
+        if let Some(ticket) = self.quiet_read(entry, requested, true) {
+            return ticket;
+        }
+        let mut capturing = false;
         let inside = self.visit(t, entry, None, |engine, t, s, segment| {
-            engine.before_read(t, entry, s, segment, requested);
+            capturing = engine.before_read(t, entry, s, segment, requested);
+            if !capturing && s.protocol() == Protocol::Postgres {
+                engine.stand_aside(entry, s, segment, requested);
+            }
         });
-        if inside { self.ticket(entry, 0) } else { Ticket::NONE }
+        match inside {
+            false => Ticket::NONE,
+            true if capturing => self.ticket(entry, 0),
+            // It may just have stood aside.
+            true => self.quiet_read(entry, requested, true).unwrap_or_else(|| self.ticket(entry, 0)),
+        }
     }
 
     /// The session of `ssl`, where the call's nested read or write has only just told it.
     pub fn tls_ticket(&self, ssl: usize) -> Ticket {
         let entry = self.ssl.session(ssl);
-        if self.quiet_write(entry) { Ticket::NONE } else { self.ticket(entry, 0) }
+        if self.stands_aside(entry) { Ticket::NONE } else { self.ticket(entry, 0) }
     }
 
     /// Before SSL_write.
     pub fn tls_write_begin(&self, t: &mut Thread, ssl: usize) -> Ticket {
         let entry = self.ssl.session(ssl);
-        if self.quiet_write(entry) {
-            return Ticket::NONE;
+        if let Some(ticket) = self.quiet_write(entry, true) {
+            return ticket;
         }
         let mut stamp_ns = 0;
         let inside = self.visit(t, entry, None, |engine, t, s, segment| {

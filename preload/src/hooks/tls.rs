@@ -81,7 +81,20 @@ unsafe fn moved(call: Call, ssl: *mut c_void, buffer: *const c_void, n: usize, t
         if !ticket.is_some() {
             return;
         }
-        if to_client { engine.write_end(t, ticket, bytes) } else { engine.read_end(t, ticket, bytes) }
+        match (to_client, ticket.is_aside()) {
+            (true, false) => engine.write_end(t, ticket, bytes),
+            (false, false) => engine.read_end(t, ticket, bytes),
+            (true, true) => {
+                if let Some(back) = engine.write_end_aside(ticket, bytes) {
+                    engine.write_end_back(t, ticket, back, bytes);
+                }
+            }
+            (false, true) => {
+                if let Some(back) = engine.read_end_aside(ticket, bytes) {
+                    engine.read_end_back(t, ticket, back, bytes);
+                }
+            }
+        }
     });
 }
 

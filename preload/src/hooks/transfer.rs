@@ -39,8 +39,8 @@ fn before_read(session: u32, requested: usize) -> Ticket {
 
 #[inline(never)]
 fn before_write(session: u32) -> Ticket {
-    if ENGINE.write_aside(session) {
-        return Ticket::NONE;
+    if let Some(ticket) = ENGINE.write_aside(session) {
+        return ticket;
     }
     with(|engine, t| engine.write_begin(t, session)).unwrap_or(Ticket::NONE)
 }
@@ -72,7 +72,11 @@ unsafe fn after_write(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
     if ticket.is_some() && n > 0 {
         // SAFETY: `n` is the answer of the write from `buffer`.
         let bytes = unsafe { bytes(buffer, n) };
-        with(|engine, t| engine.write_end(t, ticket, bytes));
+        if !ticket.is_aside() {
+            with(|engine, t| engine.write_end(t, ticket, bytes));
+        } else if let Some(back) = ENGINE.write_end_aside(ticket, bytes) {
+            with(|engine, t| engine.write_end_back(t, ticket, back, bytes));
+        }
     }
 }
 

@@ -40,6 +40,11 @@ impl Message {
         self.tag
     }
 
+    /// True between two messages.
+    pub(super) fn is_between(&self) -> bool {
+        !self.inside && self.have == 0
+    }
+
     /// Takes the header's bytes from `input`.
     pub(super) fn take_header(&mut self, input: &mut &[u8]) -> Header {
         let [tag, length @ ..] = match input.split_first_chunk::<5>() {

@@ -164,6 +164,34 @@ impl Postgres {
         self.texts.reset();
     }
 
+    /// True between two units, both streams between two messages: what comes next depends on nothing that was before.
+    pub fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Typed
+            && self.logged_in
+            && self.pending == 0
+            && !(self.building || self.copying_in || self.quitting || self.units.running)
+            && self.units.outstanding() == 0
+            && self.client.is_between()
+            && self.server.is_between()
+    }
+
+    /// From now on units go by unseen, among them such as change the unnamed statement and the unnamed portal.
+    pub fn forget_unnamed(&mut self) {
+        self.texts.forget_unnamed();
+    }
+
+    /// At rest, but the server is answering a unit that went by unseen, and the machine is to see the rest of that answer:
+    /// the unit has an end, and nothing else is known of it. `simple`: it is a simple Query.
+    pub fn resume_answer(&mut self, simple: bool) {
+        self.units.push();
+        if let Some(unit) = self.units.back_mut() {
+            unit.set(Asked::CLOSED, true);
+            unit.set(Asked::SIMPLE, simple);
+        }
+        self.units.start();
+        self.units.responded = true;
+    }
+
     fn lose(&mut self, reason: LostReason) -> Step {
         self.phase = match reason {
             LostReason::Opaque => Phase::LostOpaque,

@@ -256,6 +256,18 @@ impl Texts {
         }
     }
 
+    /// The unnamed statement and the unnamed portal may be others than they were.
+    pub(super) fn forget_unnamed(&mut self) {
+        if self.unnamed.place != Place::None {
+            self.unnamed = Source::UNKNOWN;
+        }
+        if let Some(portal) = self.portals.first_mut()
+            && portal.source.place != Place::None
+        {
+            portal.source = Source::UNKNOWN;
+        }
+    }
+
     /// A simple Query destroys the unnamed statement and the unnamed portal.
     pub(super) fn drop_unnamed(&mut self) {
         self.unnamed = Source::NONE;

@@ -1,0 +1,231 @@
+//! The quiet way of a PostgreSQL session while capture is off: requests and answers are walked from header to header.
+//!
+//! A backend reads again only when it has answered all that it has read. So while a machine is at rest, a read that brings
+//! exactly one unit which names nothing (a simple Query; or Bind, Describe and Execute of the unnamed portal, behind a Parse
+//! of the unnamed statement or not, and their Sync) passes: when the server reads next the machine is where it was. Anything
+//! else, as a named Parse, half a message or two units, is fed to the machine from its first byte.
+//!
+//! What statements do to the session stands in their answers: a ParameterStatus, however it came about, a COPY that wants
+//! data, a stream. At the first such message the machine takes over, in the middle of an answer, and goes on from there.
+//! All others are skipped by their lengths.
+//!
+//! The word of a session that stands aside: flags below, how much of a header was kept in bits 8 to 10, and above either
+//! these header bytes or how much of a message's payload is still to come.
+
+use super::arena::Cell;
+use super::quiet::{LOUD, TLS, Way};
+use core::sync::atomic::Ordering;
+
+/// A unit passed whose ReadyForQuery was not seen yet.
+const ANSWERING: u64 = 1;
+/// That unit is a simple Query.
+const SIMPLE: u64 = 2;
+/// The session is a PostgreSQL one, and stands aside.
+const POSTGRES: u64 = 1 << 5;
+const FLAGS: u64 = 0xff;
+const KEPT_SHIFT: u32 = 8;
+/// Everything but the flags: zero between two messages of the answer.
+const FRAMING: u64 = !FLAGS;
+
+/// Tag and length of a message.
+const HEADER_BYTES: usize = 5;
+/// No message is longer (the server's own limit for one allocation).
+const LENGTH_MAX: u32 = 0x3fff_ffff;
+
+/// The machine has to go on in the middle of what the server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Back {
+    /// A unit that passed is being answered: `Some(true)` for a simple Query.
+    pub unit: Option<bool>,
+    /// The beginning of a header that came with an earlier write.
+    kept: [u8; 4],
+    kept_bytes: u8,
+    /// Where in the bytes just written the machine begins.
+    pub from: usize,
+}
+
+impl Back {
+    /// The bytes to be fed first.
+    pub(super) fn kept(&self) -> &[u8] {
+        self.kept.get(..self.kept_bytes as usize).unwrap_or(&[])
+    }
+}
+
+/// True for the word of a PostgreSQL session that stands aside.
+#[inline(always)]
+pub(super) fn is_ours(word: u64) -> bool {
+    word & POSTGRES != 0
+}
+
+/// Lets the session stand aside from now on; its machine is at rest.
+pub(super) fn rest(cell: &Cell, tls: bool) {
+    cell.quiet.store(POSTGRES | if tls { TLS } else { 0 }, Ordering::Relaxed);
+}
+
+/// Before a read from the socket (`at_tls` false) or the TLS library; `word` is the session's.
+#[inline(always)]
+pub(super) fn before_read(cell: &Cell, word: u64, capturing: bool, at_tls: bool) -> Way {
+    if (word & TLS != 0) != at_tls {
+        return Way::Pass;
+    }
+    if capturing && word & FRAMING == 0 {
+        cell.quiet.store(LOUD, Ordering::Relaxed);
+        return Way::Loud;
+    }
+    Way::Quiet
+}
+
+/// Before a write to the socket or the TLS library.
+#[inline(always)]
+pub(super) fn before_write(word: u64, at_tls: bool) -> Way {
+    if (word & TLS != 0) == at_tls { Way::Quiet } else { Way::Pass }
+}
+
+/// After a read that brought `bytes`: true when the session is loud again, and the machine has to be fed all of them.
+#[inline(always)]
+pub(super) fn after_read(cell: &Cell, word: u64, capturing: bool, bytes: &[u8]) -> bool {
+    let passes = if capturing && word & FRAMING == 0 { None } else { unit(bytes) };
+    let next = match passes {
+        Some(kind) => word & !SIMPLE | ANSWERING | kind,
+        None => LOUD,
+    };
+    cell.quiet.store(next, Ordering::Relaxed);
+    next == LOUD
+}
+
+/// After a write of `bytes`: `Some`: the session is loud again.
+#[inline(always)]
+pub(super) fn after_write(cell: &Cell, word: u64, bytes: &[u8]) -> Option<Back> {
+    let walked = match word >> KEPT_SHIFT & 7 {
+        0 => walk(word & FLAGS, (word >> 32) as usize, bytes),
+        kept => walk_from_kept(word, kept as usize, bytes),
+    };
+    let (word, back) = match walked {
+        Ok(word) => (word, None),
+        Err(back) => (LOUD, Some(back)),
+    };
+    cell.quiet.store(word, Ordering::Relaxed);
+    back
+}
+
+/// What is in `bytes`, where it is one whole unit that leaves no trace in the machine: [`SIMPLE`] or 0.
+#[inline(always)]
+fn unit(bytes: &[u8]) -> Option<u64> {
+    let (&[tag, a, b, c, d], _) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    if tag == b'Q' {
+        return (u32::from_be_bytes([a, b, c, d]) as usize + 1 == bytes.len()).then_some(SIMPLE);
+    }
+    extended_unit(bytes).then_some(0)
+}
+
+/// Execute of the unnamed portal, all of its rows.
+const EXECUTE: [u8; HEADER_BYTES] = [0; HEADER_BYTES];
+
+fn extended_unit(mut bytes: &[u8]) -> bool {
+    let (mut parsed, mut bound, mut executed) = (false, false, false);
+    while let Some((&[tag, a, b, c, d], rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
+        let Some(length) = (u32::from_be_bytes([a, b, c, d]) as usize).checked_sub(4) else { return false };
+        let Some((payload, rest)) = rest.split_at_checked(length) else { return false };
+        match (tag, payload) {
+            (b'S', []) => return rest.is_empty() && bound == executed,
+            (b'P', [0, ..]) => parsed = true,
+            // The unnamed portal. What the unnamed statement says is not known later.
+            (b'B', [0, statement, ..]) if !bound && (*statement != 0 || parsed) => bound = true,
+            (b'D', _) => {}
+            (b'E', payload) if bound && !executed && *payload == EXECUTE => executed = true,
+            _ => return false,
+        }
+        bytes = rest;
+    }
+    false
+}
+
+/// What a message of the answer means to a session that stands aside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Means {
+    Nothing,
+    Ready,
+    Something,
+}
+
+#[inline(always)]
+fn means(tag: u8, length: u32) -> Means {
+    match tag {
+        b'Z' if length == 5 => Means::Ready,
+        b'D' | b'T' | b'C' | b'1' | b'2' | b'3' | b'n' | b't' | b's' | b'I' | b'E' | b'N' | b'A' | b'd'
+        | b'c' | b'H' | b'V'
+            if (4..=LENGTH_MAX).contains(&length) =>
+        {
+            Means::Nothing
+        }
+        _ => Means::Something,
+    }
+}
+
+/// Walks from header to header, the first one `at` bytes from the beginning. The word that says where it ended.
+#[inline(always)]
+fn walk(mut flags: u64, mut at: usize, bytes: &[u8]) -> Result<u64, Back> {
+    loop {
+        let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else {
+            return Ok(flags | ((at - bytes.len()) as u64) << 32);
+        };
+        let Some(&[tag, a, b, c, d]) = rest.first_chunk::<HEADER_BYTES>() else {
+            return Ok(flags | keep([].as_slice(), rest));
+        };
+        let length = u32::from_be_bytes([a, b, c, d]);
+        match means(tag, length) {
+            Means::Nothing => {}
+            Means::Ready => flags &= !ANSWERING,
+            Means::Something => return Err(back(flags, [].as_slice(), at)),
+        }
+        at += 1 + length as usize;
+    }
+}
+
+/// The same where the first bytes of a header came with the write before.
+#[cold]
+fn walk_from_kept(word: u64, kept: usize, bytes: &[u8]) -> Result<u64, Back> {
+    let all = ((word >> 32) as u32).to_le_bytes();
+    let kept = all.get(..kept).unwrap_or(&[]);
+    let mut flags = word & FLAGS;
+    let mut header = [0; HEADER_BYTES];
+    let there = kept.len() + bytes.len();
+    for (to, from) in header.iter_mut().zip(kept.iter().chain(bytes)) {
+        *to = *from;
+    }
+    if there < HEADER_BYTES {
+        return Ok(flags | keep(kept, bytes));
+    }
+    let [tag, length @ ..] = header;
+    let length = u32::from_be_bytes(length);
+    match means(tag, length) {
+        Means::Nothing => {}
+        Means::Ready => flags &= !ANSWERING,
+        Means::Something => return Err(back(flags, kept, 0)),
+    }
+    walk(flags, 1 + length as usize - kept.len(), bytes)
+}
+
+/// The upper part of a word that keeps up to four bytes of a header.
+#[cold]
+fn keep(kept: &[u8], more: &[u8]) -> u64 {
+    let mut bytes = [0; 4];
+    for (to, from) in bytes.iter_mut().zip(kept.iter().chain(more)) {
+        *to = *from;
+    }
+    u64::from(u32::from_le_bytes(bytes)) << 32 | ((kept.len() + more.len()) as u64) << KEPT_SHIFT
+}
+
+#[cold]
+fn back(flags: u64, header: &[u8], from: usize) -> Back {
+    let mut kept = [0; 4];
+    for (to, byte) in kept.iter_mut().zip(header) {
+        *to = *byte;
+    }
+    let unit = (flags & ANSWERING != 0).then_some(flags & SIMPLE != 0);
+    Back { unit, kept, kept_bytes: header.len() as u8, from }
+}
+
+#[cfg(test)]
+#[path = "quiet_postgres_tests.rs"]
+mod tests;

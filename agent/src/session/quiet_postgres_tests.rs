@@ -1,0 +1,341 @@
+//! A PostgreSQL session that stands aside, beside the machine it comes back to.
+
+use super::*;
+use crate::protocol::postgres::Postgres;
+use crate::protocol::{Direction, Event, Machine, Step, UnitText};
+use crate::session::arena::Arena;
+use Direction::{FromClient, ToClient};
+use std::{format, string::String, vec, vec::Vec};
+
+fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32 + 4).to_be_bytes();
+    [&[tag], &length[..], payload].concat()
+}
+
+fn sync() -> Vec<u8> {
+    message(b'S', b"")
+}
+
+/// Bind of `statement` to `portal`, and Execute of it for at most `rows` rows.
+fn bind_execute(portal: &str, statement: &str, rows: u32) -> Vec<u8> {
+    let name = |name: &str| [name.as_bytes(), b"\0"].concat();
+    let bind = message(b'B', &[name(portal), name(statement), vec![0; 6]].concat());
+    let execute = message(b'E', &[name(portal), rows.to_be_bytes().to_vec()].concat());
+    [bind, message(b'D', &[b"P", &name(portal)[..]].concat()), execute].concat()
+}
+
+fn parse(name: &str, text: &str) -> Vec<u8> {
+    message(b'P', format!("{name}\0{text}\0\0\0").as_bytes())
+}
+
+fn query(text: &str) -> Vec<u8> {
+    message(b'Q', format!("{text}\0").as_bytes())
+}
+
+fn row() -> Vec<u8> {
+    [message(b'T', &[7; 30]), message(b'D', &[8; 11]), message(b'C', b"SELECT 1\0")].concat()
+}
+
+fn ready() -> Vec<u8> {
+    message(b'Z', b"I")
+}
+
+fn application(name: &str) -> Vec<u8> {
+    message(b'S', format!("application_name\0{name}\0").as_bytes())
+}
+
+/// What the engine does with a session, without threads and counters.
+struct Session {
+    cell: &'static Cell,
+    machine: Postgres,
+    capturing: bool,
+    /// What the machine said since this was looked at last.
+    said: Vec<String>,
+}
+
+impl Session {
+    /// Logged in, capture off, one statement prepared; it has not stood aside yet.
+    fn new() -> Self {
+        static ARENA: Arena = Arena::new();
+        let (n, _) = ARENA.open(5, 1, b"local").unwrap();
+        let cell = ARENA.cell(n).unwrap();
+        let mut session = Session { cell, machine: Postgres::new(), capturing: false, said: Vec::new() };
+        session.feed(FromClient, b"\0\0\0\x14\0\x03\0\0user\0u\0\0\0\0\0\0");
+        session.feed(ToClient, &[message(b'R', &[0; 4]), ready()].concat());
+        session.read(&[parse("s1", "SELECT 4711"), sync()].concat());
+        session.write(&[message(b'1', b""), ready()].concat());
+        session.said.clear();
+        session
+    }
+
+    fn word(&self) -> u64 {
+        self.cell.quiet.load(Ordering::Relaxed)
+    }
+
+    fn feed(&mut self, direction: Direction, mut bytes: &[u8]) {
+        loop {
+            match self.machine.step(direction, &mut bytes) {
+                Step::NeedMore => return,
+                Step::Event(event) => self.hear(event),
+                Step::Lost(reason) => return self.said.push(format!("{reason:?}")),
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        self.said.push(match event {
+            Event::Finished => {
+                let unit = self.machine.unit();
+                let text = match unit.text {
+                    UnitText::Inline { bytes, .. } => format!("{}", bytes.escape_ascii()),
+                    text => format!("{text:?}"),
+                };
+                format!("{:?} {text}", unit.command)
+            }
+            event => format!("{event:?}"),
+        });
+    }
+
+    fn begin_read(&mut self) -> bool {
+        if self.word() != LOUD && before_read(self.cell, self.word(), self.capturing, false) == Way::Quiet {
+            return true;
+        }
+        self.machine.set_capturing(self.capturing);
+        if let Step::Event(event) = self.machine.read_entered(8192) {
+            self.hear(event);
+        }
+        let aside = !self.capturing && self.machine.is_at_rest();
+        if aside {
+            self.machine.forget_unnamed();
+            rest(self.cell, false);
+        }
+        aside
+    }
+
+    fn end_read(&mut self, aside: bool, bytes: &[u8]) {
+        if !aside || after_read(self.cell, self.word(), self.capturing, bytes) {
+            self.feed(FromClient, bytes);
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        let aside = self.begin_read();
+        self.end_read(aside, bytes);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.word() == LOUD {
+            return self.feed(ToClient, bytes);
+        }
+        if let Some(back) = after_write(self.cell, self.word(), bytes) {
+            assert_eq!(self.word(), LOUD);
+            if let Some(simple) = back.unit {
+                self.machine.resume_answer(simple);
+            }
+            self.feed(ToClient, back.kept());
+            self.feed(ToClient, &bytes[back.from..]);
+        }
+    }
+
+    #[track_caller]
+    fn said(&mut self, expected: &[&str]) {
+        assert_eq!(core::mem::take(&mut self.said), expected);
+    }
+
+    /// Capture is switched on: the next unit, whatever was before, is followed from its beginning to its end.
+    #[track_caller]
+    fn is_followed_with_capture_on(mut self) {
+        self.said.clear();
+        self.capturing = true;
+        self.read(&query("SELECT 1"));
+        self.write(&[row(), ready()].concat());
+        self.said(&["Started", "FirstResponse", "Finished"].map(|event| match event {
+            "Finished" => "Query SELECT 1",
+            event => event,
+        }));
+    }
+}
+
+#[test]
+fn units_that_name_nothing_pass_with_their_answers() {
+    for unit in [
+        query("SELECT 1"),
+        query("SELECT 1; SELECT 2"),
+        [bind_execute("", "s1", 0), sync()].concat(),
+        [parse("", "SELECT 1"), bind_execute("", "", 0), sync()].concat(),
+        [parse("", "SELECT 1"), message(b'D', b"S\0"), sync()].concat(),
+        [message(b'D', b"Ss1\0"), sync()].concat(),
+        sync(),
+    ] {
+        let mut session = Session::new();
+        for _ in 0..3 {
+            session.read(&unit);
+            session.write(&[message(b'1', b""), message(b'N', b"S\0\0"), row()].concat());
+            session.write(&message(b'A', b"1234a\0b\0"));
+            session.write(&ready());
+            assert!(session.word() & !SIMPLE == POSTGRES, "{unit:?}");
+            // The latch woke it up: nothing to read.
+            session.begin_read();
+        }
+        session.said(&[]);
+        session.is_followed_with_capture_on();
+    }
+}
+
+#[test]
+fn units_that_name_something_or_come_in_pieces_are_the_machines() {
+    let two = [query("SELECT 1"), query("SELECT 2")].concat();
+    for unit in [
+        [parse("s2", "SELECT 2"), sync()].concat(),
+        [bind_execute("c1", "s1", 0), sync()].concat(),
+        [bind_execute("", "s1", 100), sync()].concat(),
+        [bind_execute("", "s1", 0), bind_execute("", "s1", 0), sync()].concat(),
+        [message(b'C', b"Ss1\0"), sync()].concat(),
+        // Which text that is was said earlier.
+        [bind_execute("", "", 0), sync()].concat(),
+        bind_execute("", "s1", 0),
+        message(b'F', &[0; 10]),
+        two.clone(),
+        two[..20].to_vec(),
+        two[..3].to_vec(),
+        message(b'X', b""),
+        b"Q\0\0\0\x03".to_vec(),
+        message(b'\xff', b""),
+        b"Q\xff\xff\xff\xffSELECT 1\0".to_vec(),
+    ] {
+        let mut session = Session::new();
+        session.begin_read();
+        assert!(session.word() != LOUD);
+        session.read(&unit);
+        assert!(session.word() == LOUD, "{unit:?}");
+    }
+}
+
+#[test]
+fn an_application_name_that_changes_in_an_answer_is_heard_however_the_answer_is_cut() {
+    let answer = [row(), application("till 7"), ready()].concat();
+    for first in 0..answer.len() {
+        for second in [first, first + 1, first + 3, answer.len() - 1] {
+            let mut session = Session::new();
+            session.read(&query("SELECT set_config('application_name', 'till 7', false)"));
+            let second = second.min(answer.len());
+            for part in [&answer[..first], &answer[first..second.max(first)], &answer[second.max(first)..]] {
+                session.write(part);
+            }
+            assert_eq!(session.machine.identity().application.as_slice(), b"till 7", "{first} {second}");
+            assert_eq!(session.said.first().map(String::as_str), Some("IdentityChanged"));
+            session.begin_read();
+            assert!(session.word() & !SIMPLE == POSTGRES, "it stands aside again");
+            session.is_followed_with_capture_on();
+        }
+    }
+}
+
+#[test]
+fn servers_before_14_report_parameters_in_front_of_a_result_or_while_idle() {
+    let mut session = Session::new();
+    session.read(&query("SELECT set_config('application_name', 'till 7', false)"));
+    session.write(&[application("till 7"), row()].concat());
+    session.write(&[row(), ready()].concat());
+    session.read(&query("SELECT 1"));
+    session.write(&[row(), ready()].concat());
+    session.write(&application("till 8"));
+    assert_eq!(session.machine.identity().application.as_slice(), b"till 8");
+    assert_eq!(session.said.iter().filter(|said| *said == "IdentityChanged").count(), 2);
+    session.is_followed_with_capture_on();
+}
+
+#[test]
+fn a_copy_from_the_client_is_followed_from_where_the_server_asks_for_data() {
+    let simple = query("COPY t FROM STDIN");
+    let extended = [parse("", "COPY t FROM STDIN"), bind_execute("", "", 0), sync()].concat();
+    for (copy, is_simple) in [(simple, true), (extended, false)] {
+        let mut session = Session::new();
+        session.read(&copy);
+        session.write(&message(b'G', &[0, 0, 1, 0, 0]));
+        assert!(session.word() == LOUD);
+        for _ in 0..3 {
+            session.read(&message(b'd', b"4711\n"));
+        }
+        let end = if is_simple { Vec::new() } else { sync() };
+        session.read(&[message(b'c', b""), end].concat());
+        session.write(&[message(b'C', b"COPY 3\0"), ready()].concat());
+        assert!(session.said.iter().all(|said| !said.contains("Malformed")), "{:?}", session.said);
+        session.begin_read();
+        assert!(session.word() & !SIMPLE == POSTGRES, "it stands aside again");
+        session.is_followed_with_capture_on();
+    }
+}
+
+#[test]
+fn a_query_for_which_the_server_waits_while_capture_is_switched_on_is_counted() {
+    let mut session = Session::new();
+    session.read(&query("SELECT 1"));
+    session.write(&[row(), ready()].concat());
+    // A server whose reads block.
+    let aside = session.begin_read();
+    session.capturing = true;
+    session.machine.set_capturing(true);
+    session.end_read(aside, &query("SELECT 2"));
+    session.write(&[row(), ready()].concat());
+    session.said(&["Started", "FirstResponse", "Query SELECT 2"]);
+}
+
+#[test]
+fn a_query_that_runs_while_capture_is_switched_on_is_not_invented() {
+    let mut session = Session::new();
+    session.read(&query("SELECT pg_sleep(1)"));
+    session.capturing = true;
+    session.write(&[row(), ready()].concat());
+    session.said(&[]);
+    session.is_followed_with_capture_on();
+}
+
+#[test]
+fn statements_prepared_before_and_while_it_stood_aside_are_known() {
+    let mut session = Session::new();
+    session.read(&query("SELECT 1"));
+    session.write(&[row(), ready()].concat());
+    session.read(&[parse("s2", "SELECT 2"), sync()].concat());
+    session.write(&[message(b'1', b""), ready()].concat());
+    session.read(&query("SELECT 1"));
+    session.write(&[row(), ready()].concat());
+    session.capturing = true;
+    session.said.clear();
+    for statement in ["s1", "s2"] {
+        session.read(&[bind_execute("", statement, 0), sync()].concat());
+        session.write(&[message(b'2', b""), row(), ready()].concat());
+        assert!(
+            session.said.last().is_some_and(|said| said.starts_with("Execute Stored")),
+            "{:?}",
+            session.said
+        );
+    }
+}
+
+#[test]
+fn the_text_of_an_unnamed_statement_that_may_be_another_is_unknown_not_wrong() {
+    let mut session = Session::new();
+    session.capturing = true;
+    session.read(&[parse("", "SELECT 1"), sync()].concat());
+    session.write(&[message(b'1', b""), ready()].concat());
+    session.capturing = false;
+    session.read(&[parse("", "SELECT 2"), sync()].concat());
+    session.write(&[message(b'1', b""), ready()].concat());
+    session.capturing = true;
+    session.said.clear();
+    session.read(&[bind_execute("", "", 0), sync()].concat());
+    session.write(&[message(b'2', b""), row(), ready()].concat());
+    session.said(&["Started", "FirstResponse", "Execute Unknown"]);
+}
+
+#[test]
+fn cipher_text_passes() {
+    let session = Session::new();
+    rest(session.cell, true);
+    assert_eq!(before_read(session.cell, session.word(), false, false), Way::Pass);
+    assert_eq!(before_write(session.word(), false), Way::Pass);
+    assert_eq!(before_read(session.cell, session.word(), false, true), Way::Quiet);
+    assert_eq!(before_write(session.word(), true), Way::Quiet);
+    assert_eq!(before_read(session.cell, session.word(), true, true), Way::Loud);
+}
