@@ -3,6 +3,7 @@
 //! Servers and client share one CPU, collectors run on another. Each round runs one burst of the same statement against
 //! every server in random order and compares it with the same round's burst against the server without anything.
 
+mod connection;
 mod options;
 mod pin;
 mod recorder;

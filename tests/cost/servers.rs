@@ -1,11 +1,12 @@
 //! The servers of one run, side by side: one per setting and peer, with the same tables, started two at a time.
 
+use crate::connection::Connection;
 use crate::options::Options;
 use crate::pin::{self, Cpus};
 use crate::recorder::{self, Recorder};
 use crate::rounds::{Burst, Side, Workload};
 use crate::settings::{BASE, DEFAULT, MARIADB_PEERS, POSTGRES_PEERS, Peer, Perquery, SETTINGS};
-use crate::wire::{Connection, MySql, Postgres, Wire};
+use crate::wire::{MySql, Postgres, Wire};
 use harness::mariadb::{self, Launch, MariaDb};
 use harness::postgres;
 use harness::process::Process;

@@ -1,10 +1,10 @@
 //! Queries per second with 8 clients at full speed, in turns: not loaded, off, on. Clients and servers share one CPU, so
 //! that all of it is work and nothing is waking up sleeping CPUs. And what the collector needed for that.
 
+use crate::connection::Connection;
 use crate::servers::Park;
 use crate::settings::{BASE, DEFAULT};
 use crate::statistics::{Estimate, Random, bootstrap, median};
-use crate::wire::Connection;
 use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 8;

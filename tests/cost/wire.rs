@@ -1,10 +1,8 @@
 //! Raw blocking clients of both protocols: one write and few reads per query, nothing else in the way of the clock.
 
-use crate::rounds::Burst;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Instant;
 
 /// A buffered connection.
 struct Stream {
@@ -197,28 +195,5 @@ impl Wire for Postgres {
         bind.extend([0, 0]);
         let parts: [(u8, &[u8]); 4] = [(b'B', &bind), (b'D', b"P\0"), (b'E', b"\0\0\0\0\0"), (b'S', b"")];
         parts.map(|(kind, body)| Self::message(kind, body)).concat()
-    }
-}
-
-/// A connection with one encoded command per workload.
-pub struct Connection {
-    /// The client.
-    pub client: Box<dyn Wire>,
-    /// By workload.
-    pub commands: Vec<Vec<u8>>,
-}
-
-impl Burst for Connection {
-    fn burst(&mut self, workload: usize, count: usize) -> Vec<f64> {
-        let command = &self.commands[workload];
-        let mut times = Vec::with_capacity(count);
-        // The first few find the caches as the previous server left them.
-        (0..count / 10 + 1).for_each(|_| self.client.exchange(command));
-        for _ in 0..count {
-            let started = Instant::now();
-            self.client.exchange(command);
-            times.push(started.elapsed().as_nanos() as f64);
-        }
-        times
     }
 }
