@@ -1,6 +1,6 @@
 //! The engine's part of sessions that stand aside while capture is off; `quiet.rs` and `quiet_postgres.rs` say when.
 
-use super::arena::{Protocol, Session};
+use super::arena::{Cell, Protocol, Session};
 use super::engine::{ASIDE, Engine, Ticket};
 use super::quiet::{self, Way};
 use super::quiet_postgres as postgres;
@@ -41,17 +41,15 @@ impl Engine {
     }
 
     /// The same before a write.
-    #[inline]
+    #[inline(always)]
     pub(super) fn quiet_write(&self, entry: u32, at_tls: bool) -> Option<Ticket> {
         let cell = self.arena.cell(entry.checked_sub(1)?)?;
         let word = cell.quiet.load(Ordering::Relaxed);
         if word == quiet::LOUD {
             return None;
         }
-        if postgres::is_ours(word) && postgres::before_write(word, at_tls) == Way::Quiet {
-            return Some(Ticket::new(entry, cell.generation(), ASIDE));
-        }
-        Some(Ticket::NONE)
+        let is_seen = postgres::is_ours(word) && postgres::before_write(word, at_tls) == Way::Quiet;
+        Some(if is_seen { Ticket::new(entry, cell.generation(), ASIDE) } else { Ticket::NONE })
     }
 
     /// True when session `entry` stands aside.
@@ -75,18 +73,22 @@ impl Engine {
 
     /// After a read whose session stood aside: `None`: that was all. Else the session is back, and
     /// [`read_end_back`](Self::read_end_back) has to follow.
-    #[inline]
+    #[inline(always)]
     pub fn read_end_aside(&self, ticket: Ticket, bytes: &[u8]) -> Option<Back> {
         let cell = self.arena.cell(ticket.entry().checked_sub(1)?)?;
         if cell.generation() != ticket.generation() {
             return None;
         }
-        let word = cell.quiet.load(Ordering::Relaxed);
-        if postgres::is_ours(word) {
-            let capturing = self.process.segment()?.control().capture() != 0;
-            return postgres::after_read(cell, word, capturing, bytes).then_some(Back(None));
+        if postgres::is_ours(cell.quiet.load(Ordering::Relaxed)) {
+            return self.postgres_read_end(cell, bytes).then_some(Back(None));
         }
         quiet::after_read(cell, bytes).map(Back)
+    }
+
+    #[inline(never)]
+    fn postgres_read_end(&self, cell: &Cell, bytes: &[u8]) -> bool {
+        let capturing = self.process.segment().is_some_and(|segment| segment.control().capture() != 0);
+        postgres::after_read(cell, cell.quiet.load(Ordering::Relaxed), capturing, bytes)
     }
 
     /// After a write whose session stood aside: `None`: that was all. Else the session is back, and

@@ -122,6 +122,13 @@ impl Process {
         self.state.load(Ordering::Relaxed) >= WAITING
     }
 
+    /// True where a thread may leave a query open and go on to wait for any of many sockets. PostgreSQL's processes serve one
+    /// session each.
+    #[inline(always)]
+    pub fn may_change_sessions(&self) -> bool {
+        self.is_awake() && self.kind() != Kind::Postgres
+    }
+
     /// Acts on the constructor's decision.
     pub fn start(&self, start: Start, exe: &[u8]) {
         if self.state.compare_exchange(UNBORN, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_err() {
@@ -149,6 +156,7 @@ impl Process {
     }
 
     /// What kind of server this is.
+    #[inline]
     pub fn kind(&self) -> Kind {
         match self.kind.load(Ordering::Relaxed) {
             1 => Kind::MySql,

@@ -66,7 +66,7 @@ pub(super) fn before_read(cell: &Cell, requested: usize, capturing: bool, at_tls
 
 /// After a read that brought `bytes`: `Some(header)`: the session is loud again, and the machine has to be fed the header
 /// (where there is one) and then the bytes.
-#[inline]
+#[inline(always)]
 pub(super) fn after_read(cell: &Cell, bytes: &[u8]) -> Option<Option<[u8; HEADER_BYTES]>> {
     let quiet = cell.quiet.load(Ordering::Relaxed);
     let tls = quiet & TLS;
@@ -102,6 +102,7 @@ const PLAIN_VERBS: [&[u8; 6]; 7] =
     [b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"COMMIT", b"REPLAC", b"ROLLBA"];
 
 /// True for a command body after which user, database and prepared statements are what they were before.
+#[inline(never)]
 fn is_plain(body: &[u8]) -> bool {
     match body.split_first() {
         // COM_QUERY. A second statement in the text could be anything.

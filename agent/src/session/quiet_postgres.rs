@@ -14,6 +14,7 @@
 
 use super::arena::Cell;
 use super::quiet::{LOUD, TLS, Way};
+use crate::protocol::postgres::{Kind, kind_of};
 use core::sync::atomic::Ordering;
 
 /// A unit passed whose ReadyForQuery was not seen yet.
@@ -140,46 +141,39 @@ fn extended_unit(mut bytes: &[u8]) -> bool {
     false
 }
 
-/// What a message of the answer means to a session that stands aside.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Means {
-    Nothing,
-    Ready,
-    Something,
+/// Walks from header to header, after `left` bytes that belong to a message of which the header has been seen. The word
+/// that says where it ended.
+#[inline(always)]
+fn walk(mut flags: u64, left: usize, all: &[u8]) -> Result<u64, Back> {
+    let Some(mut bytes) = all.get(left..) else {
+        return Ok(flags | ((left - all.len()) as u64) << 32);
+    };
+    while let Some((&[tag, a, b, c, d], rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
+        let Some(payload) = step(&mut flags, tag, [a, b, c, d]) else {
+            return Err(back(flags, [].as_slice(), all.len() - bytes.len()));
+        };
+        match rest.get(payload..) {
+            Some(next) => bytes = next,
+            None => return Ok(flags | ((payload - rest.len()) as u64) << 32),
+        }
+    }
+    if bytes.is_empty() { Ok(flags) } else { Ok(flags | keep([].as_slice(), bytes)) }
 }
 
+/// One message of the answer: the length of its payload; `None`: the machine has to see it.
 #[inline(always)]
-fn means(tag: u8, length: u32) -> Means {
-    match tag {
-        b'Z' if length == 5 => Means::Ready,
-        b'D' | b'T' | b'C' | b'1' | b'2' | b'3' | b'n' | b't' | b's' | b'I' | b'E' | b'N' | b'A' | b'd'
-        | b'c' | b'H' | b'V'
-            if (4..=LENGTH_MAX).contains(&length) =>
-        {
-            Means::Nothing
-        }
-        _ => Means::Something,
+fn step(flags: &mut u64, tag: u8, length: [u8; 4]) -> Option<usize> {
+    let length = u32::from_be_bytes(length);
+    if !(4..=LENGTH_MAX).contains(&length) {
+        return None;
     }
-}
-
-/// Walks from header to header, the first one `at` bytes from the beginning. The word that says where it ended.
-#[inline(always)]
-fn walk(mut flags: u64, mut at: usize, bytes: &[u8]) -> Result<u64, Back> {
-    loop {
-        let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else {
-            return Ok(flags | ((at - bytes.len()) as u64) << 32);
-        };
-        let Some(&[tag, a, b, c, d]) = rest.first_chunk::<HEADER_BYTES>() else {
-            return Ok(flags | keep([].as_slice(), rest));
-        };
-        let length = u32::from_be_bytes([a, b, c, d]);
-        match means(tag, length) {
-            Means::Nothing => {}
-            Means::Ready => flags &= !ANSWERING,
-            Means::Something => return Err(back(flags, [].as_slice(), at)),
-        }
-        at += 1 + length as usize;
+    match kind_of(tag) {
+        Kind::Other => return None,
+        Kind::Ready if length != 5 => return None,
+        Kind::Ready => *flags &= !ANSWERING,
+        _ => {}
     }
+    Some(length as usize - 4)
 }
 
 /// The same where the first bytes of a header came with the write before.
@@ -189,21 +183,17 @@ fn walk_from_kept(word: u64, kept: usize, bytes: &[u8]) -> Result<u64, Back> {
     let kept = all.get(..kept).unwrap_or(&[]);
     let mut flags = word & FLAGS;
     let mut header = [0; HEADER_BYTES];
-    let there = kept.len() + bytes.len();
     for (to, from) in header.iter_mut().zip(kept.iter().chain(bytes)) {
         *to = *from;
     }
-    if there < HEADER_BYTES {
+    if kept.len() + bytes.len() < HEADER_BYTES {
         return Ok(flags | keep(kept, bytes));
     }
     let [tag, length @ ..] = header;
-    let length = u32::from_be_bytes(length);
-    match means(tag, length) {
-        Means::Nothing => {}
-        Means::Ready => flags &= !ANSWERING,
-        Means::Something => return Err(back(flags, kept, 0)),
+    match step(&mut flags, tag, length) {
+        Some(payload) => walk(flags, HEADER_BYTES - kept.len() + payload, bytes),
+        None => Err(back(flags, kept, 0)),
     }
-    walk(flags, 1 + length as usize - kept.len(), bytes)
 }
 
 /// The upper part of a word that keeps up to four bytes of a header.

@@ -144,7 +144,7 @@ impl Session {
 
     /// Capture is switched on: the next unit, whatever was before, is followed from its beginning to its end.
     #[track_caller]
-    fn is_followed_with_capture_on(mut self) {
+    fn follows_with_capture_on(mut self) {
         self.said.clear();
         self.capturing = true;
         self.read(&query("SELECT 1"));
@@ -178,7 +178,7 @@ fn units_that_name_nothing_pass_with_their_answers() {
             session.begin_read();
         }
         session.said(&[]);
-        session.is_followed_with_capture_on();
+        session.follows_with_capture_on();
     }
 }
 
@@ -226,7 +226,7 @@ fn an_application_name_that_changes_in_an_answer_is_heard_however_the_answer_is_
             assert_eq!(session.said.first().map(String::as_str), Some("IdentityChanged"));
             session.begin_read();
             assert!(session.word() & !SIMPLE == POSTGRES, "it stands aside again");
-            session.is_followed_with_capture_on();
+            session.follows_with_capture_on();
         }
     }
 }
@@ -242,7 +242,7 @@ fn servers_before_14_report_parameters_in_front_of_a_result_or_while_idle() {
     session.write(&application("till 8"));
     assert_eq!(session.machine.identity().application.as_slice(), b"till 8");
     assert_eq!(session.said.iter().filter(|said| *said == "IdentityChanged").count(), 2);
-    session.is_followed_with_capture_on();
+    session.follows_with_capture_on();
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_copy_from_the_client_is_followed_from_where_the_server_asks_for_data() {
         assert!(session.said.iter().all(|said| !said.contains("Malformed")), "{:?}", session.said);
         session.begin_read();
         assert!(session.word() & !SIMPLE == POSTGRES, "it stands aside again");
-        session.is_followed_with_capture_on();
+        session.follows_with_capture_on();
     }
 }
 
@@ -288,7 +288,7 @@ fn a_query_that_runs_while_capture_is_switched_on_is_not_invented() {
     session.capturing = true;
     session.write(&[row(), ready()].concat());
     session.said(&[]);
-    session.is_followed_with_capture_on();
+    session.follows_with_capture_on();
 }
 
 #[test]

@@ -11,7 +11,7 @@
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
 use crate::ENGINE;
-use crate::real::{Original, real, system_call};
+use crate::real::{Original, known, real, system_call};
 use crate::thread::with;
 use core::ffi::{c_int, c_void};
 use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
@@ -117,6 +117,11 @@ pub unsafe extern "C-unwind" fn ppoll(
     answer
 }
 
+#[inline(never)]
+fn leaves_its_query() {
+    with(|engine, t| engine.waiting(t));
+}
+
 /// epoll_wait(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn epoll_wait(
@@ -125,9 +130,20 @@ pub unsafe extern "C-unwind" fn epoll_wait(
     room: c_int,
     timeout_ms: c_int,
 ) -> c_int {
-    if ENGINE.process().is_awake() {
-        with(|engine, t| engine.waiting(t));
+    if ENGINE.process().may_change_sessions() {
+        leaves_its_query();
     }
+    match known!(EPOLL_WAIT, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int) {
+        // SAFETY: the caller's own arguments.
+        Some(real) => unsafe { real(poller, events, room, timeout_ms) },
+        // SAFETY: as above.
+        None => unsafe { search_and_wait(poller, events, room, timeout_ms) },
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn search_and_wait(poller: c_int, events: *mut epoll_event, room: c_int, timeout_ms: c_int) -> c_int {
     match real!(EPOLL_WAIT, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(poller, events, room, timeout_ms) },
@@ -147,7 +163,7 @@ pub unsafe extern "C-unwind" fn epoll_ctl(
     fd: c_int,
     event: *mut epoll_event,
 ) -> c_int {
-    if what != libc::EPOLL_CTL_DEL && ENGINE.watches(fd) {
+    if what != libc::EPOLL_CTL_DEL && ENGINE.process().may_change_sessions() && ENGINE.watches(fd) {
         with(|engine, t| engine.parked(t, fd));
     }
     match real!(EPOLL_CTL, fn(c_int, c_int, c_int, *mut epoll_event) -> c_int) {

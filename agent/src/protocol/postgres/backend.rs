@@ -1,8 +1,8 @@
 //! What the server answers: messages to the client, and what they say about the unit in front.
 
-use super::message::Header;
+use super::message::{Header, Kind, kind_of, split_message};
 use super::units::Asked;
-use super::{PENDING_QUIT, PENDING_START, PENDING_STREAMING, Phase, Postgres};
+use super::{ANSWER_CAP, PENDING_QUIT, PENDING_START, PENDING_STREAMING, Phase, Postgres};
 use crate::protocol::{Event, LostReason, Step};
 
 /// Which way the COPY in progress goes.
@@ -22,10 +22,19 @@ const REST: u8 = u8::MAX;
 
 impl Postgres {
     pub(super) fn step_from_server(&mut self, input: &mut &[u8]) -> Step {
+        match self.walk_answer(input) {
+            Some(event) => Step::Event(event),
+            None if input.is_empty() && !self.server.inside => Step::NeedMore,
+            None => self.step_through_answer(input),
+        }
+    }
+
+    #[inline(never)]
+    fn step_through_answer(&mut self, input: &mut &[u8]) -> Step {
         loop {
             if !self.server.inside {
-                if self.units.responded && self.units.running {
-                    self.units.outcome.rows_returned += self.server.skip_rows(input);
+                if let Some(event) = self.walk_answer(input) {
+                    return Step::Event(event);
                 }
                 match self.server.take_header(input) {
                     Header::More => return Step::NeedMore,
@@ -53,6 +62,37 @@ impl Postgres {
                 return Step::Event(event);
             }
         }
+    }
+
+    /// The short way for what nearly every answer consists of, as far as `input` holds the messages whole. What it leaves
+    /// is for [`take_header`](super::message::Message::take_header).
+    #[inline(always)]
+    fn walk_answer(&mut self, input: &mut &[u8]) -> Option<Event> {
+        if !self.units.running || !self.logged_in || !self.server.is_between() {
+            return None;
+        }
+        while let Some((tag, payload, rest)) = split_message(input) {
+            let kind = kind_of(tag);
+            if matches!(kind, Kind::Other | Kind::Outcome) || kind == Kind::Ready && payload.len() != 1 {
+                break;
+            }
+            if !self.units.responded {
+                self.units.responded = true;
+                return Some(Event::FirstResponse);
+            }
+            *input = rest;
+            if kind == Kind::Row {
+                self.units.outcome.rows_returned += 1;
+            } else if kind == Kind::Command {
+                self.complete_command(payload.get(..ANSWER_CAP).unwrap_or(payload));
+            } else if kind == Kind::Ready {
+                // `None`: units were added to this one, which goes on.
+                if let Some(event) = self.complete_ready() {
+                    return Some(event);
+                }
+            }
+        }
+        None
     }
 
     /// A header is complete.
@@ -186,7 +226,8 @@ impl Postgres {
         match tag {
             b'Z' => self.complete_ready(),
             b'C' => {
-                self.complete_command();
+                let tag = self.answer;
+                self.complete_command(tag.as_slice());
                 None
             }
             b'I' => {
@@ -255,11 +296,10 @@ impl Postgres {
     }
 
     /// CommandComplete: `INSERT 0 5`, `SELECT 3`, `CREATE TABLE`.
-    fn complete_command(&mut self) {
+    fn complete_command(&mut self, tag: &[u8]) {
         let copy = core::mem::replace(&mut self.copy, Copy::None);
         self.copying_in = false;
         self.units.completed = self.units.completed.saturating_add(1);
-        let tag = self.answer.as_slice();
         let outcome = &mut self.units.outcome;
         let sum = match tag {
             [b'I', b'N', b'S', b'E', b'R', b'T', b' ', ..]

@@ -1,7 +1,7 @@
 //! What the client asks for: messages from it, cut into units.
 
-use super::message::Header;
-use super::texts::{Place, Source, Texts};
+use super::message::{Header, split_message, split_string};
+use super::texts::{NAME_CAP, Place, Source, Texts};
 use super::units::Asked;
 use super::{Phase, Postgres};
 use crate::protocol::{Event, LostReason, Step};
@@ -17,13 +17,37 @@ enum Progress {
     Done(Option<Event>),
 }
 
+/// What came of the messages that are there whole.
+enum Whole {
+    /// They were taken up to one that answers this.
+    Event(Event),
+    /// They were taken, and nothing is left.
+    Nothing,
+    /// The next one has to go the long way.
+    Other,
+}
+
 impl Postgres {
     pub(super) fn step_from_client(&mut self, input: &mut &[u8]) -> Step {
+        match self.whole_request(input) {
+            Whole::Event(event) => Step::Event(event),
+            Whole::Nothing => Step::NeedMore,
+            Whole::Other => self.step_through_request(input),
+        }
+    }
+
+    #[inline(never)]
+    fn step_through_request(&mut self, input: &mut &[u8]) -> Step {
         loop {
             if !self.client.inside {
                 if self.quitting {
                     *input = &[];
                     return Step::NeedMore;
+                }
+                match self.whole_request(input) {
+                    Whole::Event(event) => return Step::Event(event),
+                    Whole::Nothing => return Step::NeedMore,
+                    Whole::Other => {}
                 }
                 match self.client.take_header(input) {
                     Header::More => return Step::NeedMore,
@@ -61,6 +85,78 @@ impl Postgres {
                 }
             }
         }
+    }
+
+    /// The short way for what nearly every unit consists of, as far as `input` holds the messages whole: nothing here is
+    /// kept from one call to the next.
+    #[inline(always)]
+    fn whole_request(&mut self, input: &mut &[u8]) -> Whole {
+        if !self.logged_in || self.quitting || !self.client.is_between() {
+            return Whole::Other;
+        }
+        while let Some((tag, payload, rest)) = split_message(input) {
+            let started = match tag {
+                b'Q' => self.whole_query(payload),
+                b'B' => self.whole_bind(payload),
+                b'E' => self.whole_execute(payload),
+                b'D' => Some(self.open_unit()),
+                b'S' => Some(self.complete_sync()),
+                _ => None,
+            };
+            let Some(started) = started else { return Whole::Other };
+            *input = rest;
+            if let Some(event) = started {
+                return Whole::Event(event);
+            }
+        }
+        if input.is_empty() { Whole::Nothing } else { Whole::Other }
+    }
+
+    /// `None`: it has to go the long way, and nothing has happened.
+    #[inline(always)]
+    fn whole_query(&mut self, payload: &[u8]) -> Option<Option<Event>> {
+        if self.building || self.units.is_full() {
+            return None;
+        }
+        self.texts.drop_unnamed();
+        let mut asked = Source::UNKNOWN;
+        if self.capturing {
+            let place = self.texts.claim(|place| self.units.refers_to(place)).ok()?;
+            // The last byte is the terminating zero.
+            let text = payload.strip_suffix(b"\0").unwrap_or(payload);
+            self.texts.buffer_mut(place).push(text);
+            asked = Source::in_buffer(place);
+        }
+        let started = self.open_unit();
+        self.units.add_statement(asked, Asked::SIMPLE);
+        self.close_unit();
+        Some(started)
+    }
+
+    #[inline(always)]
+    fn whole_bind(&mut self, payload: &[u8]) -> Option<Option<Event>> {
+        let (portal, rest) = split_string(payload)?;
+        let (statement, _) = split_string(rest)?;
+        let source = self.texts.statement(cut_name(statement));
+        self.texts.bind(Texts::portal_key(cut_name(portal)), source);
+        Some(self.open_unit())
+    }
+
+    #[inline(always)]
+    fn whole_execute(&mut self, payload: &[u8]) -> Option<Option<Event>> {
+        let has_statement = (self.building || self.units.is_full()) && self.units.first_source().is_some();
+        let (portal, _) = split_string(payload)?;
+        if has_statement {
+            return None;
+        }
+        let (asked, fetching) = self.texts.execute(Texts::portal_key(cut_name(portal)));
+        let started = self.open_unit();
+        if fetching {
+            self.units.add_fetch(asked);
+        } else {
+            self.units.add_statement(asked, 0);
+        }
+        Some(started)
     }
 
     /// Announces the text in a buffer; all who refer to it get the reference.
@@ -291,4 +387,10 @@ impl Postgres {
             unit.set(Asked::CLOSED, true);
         }
     }
+}
+
+/// As much of a name as the server keeps.
+#[inline(always)]
+fn cut_name(name: &[u8]) -> &[u8] {
+    name.get(..NAME_CAP).unwrap_or(name)
 }

@@ -74,31 +74,6 @@ impl Message {
         Header::Complete
     }
 
-    /// Skips the messages of a result that say nothing, as far as `input` holds them whole, and counts the rows among
-    /// them. Most of what a server sends is rows: this is the short way past them. What it leaves is for
-    /// [`take_header`](Self::take_header).
-    pub(super) fn skip_rows(&self, input: &mut &[u8]) -> u64 {
-        let mut rows = 0;
-        if self.have > 0 {
-            return rows;
-        }
-        while let Some(([tag, length @ ..], payload)) = input.split_first_chunk::<5>() {
-            let row = match tag {
-                b'D' => 1,
-                b'T' | b'1' | b'2' | b'3' | b'n' | b't' | b's' | b'd' => 0,
-                _ => break,
-            };
-            let length = u32::from_be_bytes(*length);
-            if !(4..=LENGTH_MAX).contains(&length) {
-                break;
-            }
-            let Some(rest) = payload.get(length as usize - 4..) else { break };
-            *input = rest;
-            rows += row;
-        }
-        rows
-    }
-
     /// What `input` holds of the payload.
     pub(super) fn available<'a>(&self, input: &&'a [u8]) -> &'a [u8] {
         input.get(..self.left as usize).unwrap_or(input)
@@ -142,6 +117,73 @@ impl Message {
         self.advance(end.map_or(part.len(), |end| end + 1), input);
         end.is_some() || self.left == 0
     }
+}
+
+/// Tag and payload of the message that `input` begins with, and what follows; `None` unless all of it is there.
+#[inline(always)]
+pub(super) fn split_message<'a>(input: &&'a [u8]) -> Option<(u8, &'a [u8], &'a [u8])> {
+    let ([tag, length @ ..], rest) = input.split_first_chunk::<5>()?;
+    let length = u32::from_be_bytes(*length);
+    if !(4..=LENGTH_MAX).contains(&length) {
+        return None;
+    }
+    let (payload, rest) = rest.split_at_checked(length as usize - 4)?;
+    Some((*tag, payload, rest))
+}
+
+/// What a message from the server is to those who go from header to header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// To be looked at closely.
+    Other = 0,
+    /// Descriptions of rows, what Parse, Bind and Close answer, COPY data: says nothing that is kept.
+    Nothing = 1,
+    /// DataRow.
+    Row = 2,
+    /// CommandComplete.
+    Command = 3,
+    /// ReadyForQuery.
+    Ready = 4,
+    /// Matters to the unit that is being answered only: errors, notices, COPY to the client.
+    Outcome = 5,
+}
+
+const fn classify(tag: u8) -> Kind {
+    match tag {
+        b'T' | b'1' | b'2' | b'3' | b'n' | b't' | b's' | b'd' => Kind::Nothing,
+        b'D' => Kind::Row,
+        b'C' => Kind::Command,
+        b'Z' => Kind::Ready,
+        b'I' | b'E' | b'N' | b'A' | b'c' | b'H' | b'V' => Kind::Outcome,
+        _ => Kind::Other,
+    }
+}
+
+/// By tag. (A table, because which tag comes next is not to be foretold.)
+static KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Other; 256];
+    let mut rest = kinds.as_mut_slice();
+    let mut tag = 0u8;
+    while let [kind, others @ ..] = rest {
+        *kind = classify(tag);
+        tag = tag.wrapping_add(1);
+        rest = others;
+    }
+    kinds
+};
+
+/// The kind of the message from the server with this tag.
+#[inline(always)]
+pub(crate) fn kind_of(tag: u8) -> Kind {
+    KINDS.get(tag as usize).copied().unwrap_or(Kind::Other)
+}
+
+/// The zero-terminated string that `payload` begins with, and what follows; `None` without an end.
+#[inline(always)]
+pub(super) fn split_string(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = find_zero(payload)?;
+    Some((payload.get(..end)?, payload.get(end + 1..)?))
 }
 
 /// Where the first zero byte is. Eight bytes at a time: statements are long.

@@ -22,6 +22,7 @@ use super::{Dialect, Direction, Event, Identity, LostReason, Machine, Step, Text
 use crate::strings::Bytes;
 use backend::Copy;
 use message::Message;
+pub(crate) use message::{Kind, kind_of};
 use startup::Startup;
 use texts::{NAME_CAP, Place, Source, Texts};
 use units::{Asked, Units};
@@ -45,6 +46,9 @@ enum Phase {
 const PENDING_START: u8 = 1;
 const PENDING_STREAMING: u8 = 2;
 const PENDING_QUIT: u8 = 3;
+
+/// How much is kept of a string in the server's messages.
+const ANSWER_CAP: usize = 128;
 
 /// A PostgreSQL session's machine.
 ///
@@ -86,7 +90,7 @@ pub struct Postgres {
     /// Statement's, portal's or parameter's name in the client's message.
     client_name: Bytes<NAME_CAP>,
     /// A string in the server's message.
-    answer: Bytes<128>,
+    answer: Bytes<ANSWER_CAP>,
     identity: Identity,
     units: Units,
     texts: Texts,
@@ -220,23 +224,9 @@ impl Postgres {
         }
     }
 
-    fn lost(&self) -> Option<LostReason> {
-        match self.phase {
-            Phase::LostMalformed => Some(LostReason::Malformed),
-            Phase::LostOpaque => Some(LostReason::Opaque),
-            _ => None,
-        }
-    }
-}
-
-impl Default for Postgres {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Machine for Postgres {
-    fn step(&mut self, direction: Direction, input: &mut &[u8]) -> Step {
+    /// What comes before the first message with a tag, after the last one, and between two events at one byte.
+    #[inline(never)]
+    fn seldom_step(&mut self, direction: Direction, input: &mut &[u8]) -> Step {
         if self.pending != 0 {
             return Step::Event(self.pending_event());
         }
@@ -260,6 +250,36 @@ impl Machine for Postgres {
             }
             (Phase::LostMalformed, _) => Step::Lost(LostReason::Malformed),
             (Phase::LostOpaque, _) => Step::Lost(LostReason::Opaque),
+        }
+    }
+
+    fn lost(&self) -> Option<LostReason> {
+        match self.phase {
+            Phase::LostMalformed => Some(LostReason::Malformed),
+            Phase::LostOpaque => Some(LostReason::Opaque),
+            _ => None,
+        }
+    }
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Machine for Postgres {
+    #[inline(always)]
+    fn step(&mut self, direction: Direction, input: &mut &[u8]) -> Step {
+        if self.pending != 0 || self.phase != Phase::Typed {
+            return self.seldom_step(direction, input);
+        }
+        match direction {
+            Direction::FromClient if input.is_empty() && !self.client.inside => Step::NeedMore,
+            Direction::FromClient => self.step_from_client(input),
+            Direction::ToClient if self.startup.is_owed() => self.seldom_step(direction, input),
+            Direction::ToClient if input.is_empty() && !self.server.inside => Step::NeedMore,
+            Direction::ToClient => self.step_from_server(input),
         }
     }
 

@@ -101,6 +101,8 @@ pub(super) struct Texts {
     pub unnamed: Source,
     portals: [Portal; PORTALS],
     next_portal: u8,
+    /// A portal with a name was bound since the last reset.
+    named_portals: bool,
     announced: TextRef,
     announced_place: Place,
 }
@@ -117,6 +119,7 @@ impl Texts {
             unnamed: Source::NONE,
             portals: [NO_PORTAL; PORTALS],
             next_portal: 0,
+            named_portals: false,
             announced: TextRef { hash: 0, full_len: 0 },
             announced_place: Place::None,
         }
@@ -134,6 +137,7 @@ impl Texts {
         self.unnamed = Source::NONE;
         self.portals = [NO_PORTAL; PORTALS];
         self.next_portal = 0;
+        self.named_portals = false;
         self.announced = TextRef::default();
         self.announced_place = Place::None;
     }
@@ -148,18 +152,30 @@ impl Texts {
 
     /// A buffer that nothing refers to, emptied and from now on the younger one. `elsewhere` says what refers to a
     /// buffer besides statements and portals. `Err`: none is free; this one, the older, is to be announced first.
+    #[inline]
     pub(super) fn claim(&mut self, elsewhere: impl Fn(Place) -> bool) -> Result<Place, Place> {
-        let older = if self.second_is_younger { Place::First } else { Place::Second };
-        let younger = if self.second_is_younger { Place::Second } else { Place::First };
-        let free = [older, younger].into_iter().find(|&place| !self.refers_to(place) && !elsewhere(place));
-        let place = free.ok_or(older)?;
+        let (older, younger) = match self.second_is_younger {
+            true => (Place::First, Place::Second),
+            false => (Place::Second, Place::First),
+        };
+        let place = if !self.refers_to(older) && !elsewhere(older) {
+            older
+        } else if !self.refers_to(younger) && !elsewhere(younger) {
+            younger
+        } else {
+            return Err(older);
+        };
         self.buffer_mut(place).clear();
         self.second_is_younger = place == Place::Second;
         Ok(place)
     }
 
+    #[inline]
     fn refers_to(&self, place: Place) -> bool {
-        self.unnamed.place == place || self.portals.iter().any(|portal| portal.source.place == place)
+        let [unnamed, named @ ..] = &self.portals;
+        self.unnamed.place == place
+            || unnamed.source.place == place
+            || self.named_portals && named.iter().any(|portal| portal.source.place == place)
     }
 
     /// Announces the text in a buffer; statements and portals refer to it by the returned reference from now on.
@@ -219,6 +235,7 @@ impl Texts {
         if name.is_empty() { 0 } else { content_hash(name) }
     }
 
+    #[inline]
     fn portal(&mut self, key: u64) -> Option<&mut Portal> {
         match key {
             0 => self.portals.first_mut(),
@@ -232,6 +249,7 @@ impl Texts {
             *portal = Portal { key, source, executed: false };
             return;
         }
+        self.named_portals = true;
         let free = self.portals.iter().skip(1).position(|portal| portal.key == 0);
         let at = free.unwrap_or(self.next_portal as usize % (PORTALS - 1));
         self.next_portal = ((at + 1) % (PORTALS - 1)) as u8;

@@ -167,8 +167,9 @@ impl Units {
     }
 
     fn drop_front(&mut self) {
-        self.head = self.place_of(1) as u8;
         self.len = self.len.saturating_sub(1);
+        // A queue that is empty begins anew: always in the same cache line, as long as nobody asks ahead.
+        self.head = if self.len == 0 { 0 } else { self.place_of(1) as u8 };
         self.over = false;
     }
 
@@ -373,13 +374,13 @@ impl Units {
         };
         let Some(front) = self.at(0).filter(|_| self.running || self.over) else { return nothing };
         let command = match front.statements {
-            _ if front.has(Asked::BATCH) => Command::Batch,
+            1 if front.has(Asked::SIMPLE) => Command::Query,
+            1 if front.has(Asked::FUNCTION) => Command::FunctionCall,
+            1 => Command::Execute,
             0 if front.has(Asked::FETCHED) => Command::Fetch,
             0 if front.has(Asked::PARSED) => Command::Prepare,
             0 => Command::Utility,
-            _ if front.has(Asked::SIMPLE) => Command::Query,
-            _ if front.has(Asked::FUNCTION) => Command::FunctionCall,
-            _ => Command::Execute,
+            _ => Command::Batch,
         };
         let text = match (command, front.place) {
             (Command::Batch, _) | (_, Place::None) => UnitText::None,
@@ -396,8 +397,13 @@ impl Units {
             Command::Prepare | Command::Fetch => 1,
             _ => front.statements,
         };
-        let start = front.members_start as usize;
-        let members = self.members.get(start..start + front.members_len as usize).unwrap_or(&[]);
+        let members = match front.members_len as usize {
+            0 => &[],
+            len => {
+                let start = front.members_start as usize;
+                self.members.get(start..start + len).unwrap_or(&[])
+            }
+        };
         Unit { command, text, statements, members, outcome: self.outcome }
     }
 
