@@ -16,11 +16,15 @@ const STRANGERS: u64 = 340;
 const OFF: u64 = 940;
 /// Every query counted and recorded.
 const ON: u64 = 4700;
+/// A PostgreSQL session, capture off: a simple Query, and a prepared statement in the extended protocol.
+const POSTGRES_OFF: [u64; 2] = [780, 940];
+/// Every query of it counted and recorded.
+const POSTGRES_ON: [u64; 2] = [3400, 3560];
 /// Of which in the segment's functions: the session's slot, the ring, the texts.
 const RECORD: u64 = 450;
 
 /// What the victim does with the thousands of queries.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     /// Sends as much over sockets that are no sessions.
     Strangers,
@@ -37,7 +41,8 @@ fn a_query_costs_no_more_instructions_than_it_may() {
     if std::env::var_os("CARGO_PROFILE_RELEASE_LTO").is_some() {
         return skip(module_path!(), "CARGO_PROFILE_RELEASE_LTO changes the build");
     }
-    let [strangers, off, on] = [Work::Strangers, Work::Off, Work::On].map(per_query);
+    let [strangers, off, on] =
+        [Work::Strangers, Work::Off, Work::On].map(|work| per_query(Server::MariaDb, work));
     println!(
         "instructions per query: {} of no session, {} off, {} on",
         strangers.library, off.library, on.library
@@ -59,21 +64,57 @@ fn a_query_costs_no_more_instructions_than_it_may() {
     }
 }
 
+#[test]
+fn a_postgresql_query_costs_no_more_instructions_than_it_may() {
+    needs!("valgrind", "gcc");
+    if std::env::var_os("CARGO_PROFILE_RELEASE_LTO").is_some() {
+        return skip(module_path!(), "CARGO_PROFILE_RELEASE_LTO changes the build");
+    }
+    for (n, protocol) in ["simple", "prepared"].into_iter().enumerate() {
+        for (work, ceiling) in [(Work::Off, POSTGRES_OFF[n]), (Work::On, POSTGRES_ON[n])] {
+            let profile = per_query(Server::Postgres(protocol), work);
+            println!("{protocol}, {work:?}: {} of {ceiling}\n{}", profile.library, profile.dearest());
+            assert!(profile.library > 0, "the library was not at work");
+            assert!(profile.library <= ceiling, "{protocol}, {work:?}: {} instructions", profile.library);
+        }
+    }
+}
+
+/// Which server's calls the victim makes.
+#[derive(Clone, Copy)]
+enum Server {
+    /// MariaDB's.
+    MariaDb,
+    /// A PostgreSQL backend's, in this protocol.
+    Postgres(&'static str),
+}
+
 /// What a thousand further queries cost, divided by a thousand: start and end of the process drop out.
-fn per_query(work: Work) -> Profile {
+fn per_query(server: Server, work: Work) -> Profile {
     let directory = scratch::directory("instructions");
-    let fewer = run(directory.path(), 1000, work);
-    run(directory.path(), 2000, work).minus(&fewer, 1000)
+    let fewer = run(directory.path(), server, 1000, work);
+    run(directory.path(), server, 2000, work).minus(&fewer, 1000)
 }
 
 /// Runs the victim under callgrind with the library.
-fn run(directory: &Path, queries: u32, work: Work) -> Profile {
-    let program = victim::compile("queries.c", &[]);
+fn run(directory: &Path, server: Server, queries: u32, work: Work) -> Profile {
     let out = directory.join(format!("callgrind.{queries}"));
     let mut command = Command::new("valgrind");
     perquery::scrub(&mut command).arg("--tool=callgrind");
-    command.arg(format!("--callgrind-out-file={}", out.display())).arg(&program).arg(queries.to_string());
-    command.env("LD_PRELOAD", artifacts::library()).env("PERQUERY_EXE", "queries");
+    command.arg(format!("--callgrind-out-file={}", out.display()));
+    command.env("LD_PRELOAD", artifacts::library());
+    match server {
+        Server::MariaDb => {
+            command.arg(victim::compile("queries.c", &[])).arg(queries.to_string());
+            command.env("PERQUERY_EXE", "queries");
+        }
+        Server::Postgres(protocol) => {
+            // Under the server's own name, which says whose calls these are.
+            let program = directory.join("postgres");
+            std::fs::copy(victim::compile("postgres_queries.c", &[]), &program).expect("own directory");
+            command.arg(program).arg(queries.to_string()).arg(protocol);
+        }
+    }
     command.arg(match work {
         Work::Strangers => "strangers",
         Work::Off => "session",

@@ -4,9 +4,12 @@
 use harness::needs;
 use harness::perquery::{self, Recording};
 use harness::postgres::{self, DATABASE, Launch, Options, Postgres, USER};
+use harness::process::Process;
 use harness::report::{Report, canonical};
 use harness::sqlite::PYTHON;
+use harness::wait::{SOON, wait_until};
 use harness::{process, scratch};
+use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
@@ -250,6 +253,85 @@ fn the_application_may_change_its_name() {
     let report = recording.stop("application,digest");
     assert_eq!(report.row("SELECT 11 AS before").key("application"), "perquery-tests");
     assert_eq!(report.row("SELECT 11 AS after").key("application"), "till 7");
+}
+
+/// A session that goes on while capture is off, on, off and on again, told by signals.
+const GOES_ON: &str = "import psycopg, signal\n\
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n\
+    def wait():\n\
+    \x20   print('waits', flush=True)\n\
+    \x20   signal.sigwait([signal.SIGUSR1])\n\
+    def run(text, times, **how):\n\
+    \x20   for i in range(times):\n\
+    \x20       connection.execute(text, **how)\n\
+    with psycopg.connect('application_name=before', autocommit=True) as connection:\n\
+    \x20   run('SELECT 1 AS unseen', 5)\n\
+    \x20   run('SELECT %s::int AS unseen', 5, params=(1,))\n\
+    \x20   run('SELECT 4711 AS prepared', 1, prepare=True)\n\
+    \x20   run('SELECT 1 AS unseen', 5)\n\
+    \x20   connection.execute(\"SELECT set_config('application_name', 'till 7', false)\")\n\
+    \x20   wait()\n\
+    \x20   run('SELECT 4711 AS prepared', 3, prepare=True)\n\
+    \x20   run('SELECT 1 AS seen', 2)\n\
+    \x20   wait()\n\
+    \x20   with connection.cursor() as cursor, cursor.copy('COPY pg_am TO STDOUT') as copy:\n\
+    \x20       list(copy)\n\
+    \x20   run('SELECT 1 AS unseen', 5)\n\
+    \x20   run(\"SELECT 1; SET application_name = 'till 8'\", 1)\n\
+    \x20   wait()\n\
+    \x20   run('SELECT 4711 AS prepared', 4, prepare=True)\n\
+    \x20   wait()\n";
+
+fn what_happened_while_capture_was_off_is_known(tls: bool) {
+    needs_postgres!();
+    needs!(PYTHON, "openssl");
+    if !python_has("psycopg") {
+        harness::skip(module_path!(), "python3-psycopg is not installed");
+        return;
+    }
+    let server = Postgres::start(&Options { tls, ..Options::default() });
+    let mut python = Command::new(PYTHON);
+    server.point_at(perquery::scrub(&mut python), false);
+    if tls {
+        python.env("PGSSLMODE", "require");
+    }
+    let mut session = Process::start(python.args(["-c", GOES_ON]));
+    let mut waits = 0;
+    let mut reached = |session: &mut Process| {
+        waits += 1;
+        wait_until("the session to wait", SOON, || {
+            assert!(session.is_running(), "{}", session.stderr());
+            session.stdout().lines().count() == waits
+        });
+    };
+    reached(&mut session);
+    for (round, application, prepared, others) in [(1, "till 7", 3, 2), (2, "till 8", 4, 0)] {
+        let recording = Recording::start(server.pid, scratch_file(&server, &format!("{round}.pq")));
+        session.signal(Signal::USR1);
+        reached(&mut session);
+        let report = recording.stop("application,digest");
+        report.expect_complete();
+        let row = report.row("SELECT 4711 AS prepared");
+        assert_eq!((row.key("application"), row.calls()), (application, prepared), "{:#}", report.json);
+        let all: u64 = report.rows().map(|row| row.calls()).sum();
+        assert_eq!(all, prepared + others, "nothing but what ran while it was on: {:#}", report.json);
+        session.signal(Signal::USR1);
+        if round == 1 {
+            reached(&mut session);
+        }
+    }
+    session.wait(SOON).expect_success();
+    server.stop().expect_success();
+}
+
+#[test]
+fn a_session_that_comes_back_when_capture_is_switched_on_knows_its_application_and_statements() {
+    what_happened_while_capture_was_off_is_known(false);
+}
+
+#[test]
+fn a_tls_session_that_comes_back_when_capture_is_switched_on_knows_its_application_and_statements() {
+    what_happened_while_capture_was_off_is_known(true);
 }
 
 #[test]

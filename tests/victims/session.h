@@ -1,4 +1,4 @@
-// Both ends of a MySQL session in one thread: what a server's hooks see, without a server. Included by victims.
+// Both ends of a session in one thread: what a server's hooks see, without a server. Included by victims.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -12,22 +12,29 @@
 
 struct session { int server, client; };
 
-static inline struct session open_session(void) {
-    static const char greeting[] = "\x53\0\0\0\x0a" "10.11.4-MariaDB\0" "\x11\0\0\0" "abcdefgh\0" "\xfe\xf7\x08\x02\0\xff\x81\x15"
-                                   "\0\0\0\0\0\0\0\0\0\0" "ijklmnopqrst\0" "mysql_native_password";
-    static const char login[] = "\x28\0\0\1\x05\xa2\0\0\0\0\0\1\x08" "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" "victim\0" "\0";
-    static const char ok[] = "\7\0\0\2\0\0\0\2\0\0\0";
+// A connection over the loopback; the server's end is accepted with these flags.
+static inline struct session connected(int flags) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     struct session s;
-    char buffer[128];
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     MUST(bind(listener, (void *)&address, length) == 0 && listen(listener, 8) == 0);
     MUST(getsockname(listener, (void *)&address, &length) == 0);
     MUST((s.client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) >= 0);
     MUST(connect(s.client, (void *)&address, length) == 0);
-    MUST((s.server = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0);
+    MUST((s.server = accept4(listener, NULL, NULL, SOCK_CLOEXEC | flags)) >= 0);
     close(listener);
+    return s;
+}
+
+// A MySQL session, logged in.
+static inline struct session open_session(void) {
+    static const char greeting[] = "\x53\0\0\0\x0a" "10.11.4-MariaDB\0" "\x11\0\0\0" "abcdefgh\0" "\xfe\xf7\x08\x02\0\xff\x81\x15"
+                                   "\0\0\0\0\0\0\0\0\0\0" "ijklmnopqrst\0" "mysql_native_password";
+    static const char login[] = "\x28\0\0\1\x05\xa2\0\0\0\0\0\1\x08" "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" "victim\0" "\0";
+    static const char ok[] = "\7\0\0\2\0\0\0\2\0\0\0";
+    struct session s = connected(0);
+    char buffer[128];
     MUST(send(s.server, greeting, sizeof greeting, 0) == sizeof greeting);
     MUST(send(s.client, login, sizeof login - 1, 0) == sizeof login - 1);
     MUST(recv(s.server, buffer, 4, MSG_WAITALL) == 4 && recv(s.server, buffer, sizeof login - 5, MSG_WAITALL) > 0);
