@@ -1,7 +1,7 @@
 //! A connection that runs bursts of the workloads and times each query.
 
 use crate::rounds::Burst;
-use crate::wire::Wire;
+use harness::wire::Wire;
 use std::time::Instant;
 
 /// A connection with one encoded command per workload.

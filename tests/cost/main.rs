@@ -14,7 +14,6 @@ mod settings;
 mod sqlite;
 mod statistics;
 mod throughput;
-mod wire;
 
 use options::Options;
 use pin::Cpus;

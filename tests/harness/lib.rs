@@ -16,6 +16,7 @@ pub mod scratch;
 pub mod sqlite;
 pub mod victim;
 pub mod wait;
+pub mod wire;
 
 /// Says why a test does not run here. cargo shows it with `--nocapture`; `tests/run.sh` collects the lines.
 pub fn skip(test: &str, reason: &str) {
