@@ -56,6 +56,15 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// Sets words 1 to `N`, those after the header. A record that has not so many stays as it is.
+    #[inline(always)]
+    pub fn set_fixed<const N: usize>(&self, values: &[u64; N]) {
+        let Some(words) = self.words.get(1..).and_then(|words| words.first_chunk::<N>()) else { return };
+        for (word, value) in words.iter().zip(values) {
+            word.store(*value, Ordering::Relaxed);
+        }
+    }
+
     /// Writes `bytes` from word `at` on, the last word filled up with zeros.
     #[inline]
     pub fn set_bytes(&self, at: usize, bytes: &[u8]) {

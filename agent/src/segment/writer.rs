@@ -34,8 +34,13 @@ pub struct Fields {
 }
 
 /// Writes a record; false when the ring had no room, which is counted in the lane.
-#[inline]
 pub fn write(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Member], text: &[u8]) -> bool {
+    write_inline(lane, f, counts, members, text)
+}
+
+/// [`write`], made part of the caller, so that the fields go from where they are into the ring.
+#[inline(always)]
+pub fn write_inline(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Member], text: &[u8]) -> bool {
     let members = members.get(..MEMBERS_MAX).unwrap_or(members);
     let counters = counts.known.count_ones() as usize;
     let words = FIXED_WORDS + counters + 2 * members.len() + text.len().div_ceil(8);
@@ -43,27 +48,29 @@ pub fn write(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Member], t
         lane.count_drop();
         return false;
     };
-    slot.set(1, f.session_uid);
-    slot.set(2, f.start_ns);
-    slot.set(3, f.latency_ns);
-    slot.set(4, f.first_byte_ns);
-    slot.set(5, f.identity_hash);
-    slot.set(6, f.text_hash);
-    slot.set(7, pair(f.text_len, text.len() as u32));
-    slot.set(8, f.rows_returned);
-    slot.set(9, f.rows_affected);
-    slot.set(10, f.bytes_in);
-    slot.set(11, f.bytes_out);
-    slot.set(12, f.weight.to_bits());
-    slot.set(13, counts.known);
-    slot.set(14, counts.scaled);
-    slot.set(15, pair(f.unit, f.tid));
-    slot.set(16, pair(f.flags, f.statements));
     let kinds = (f.dialect as u32) | (f.command as u32) << 8 | (members.len() as u32) << 16;
-    slot.set(17, pair(f.error_code, kinds));
     let [a, b, c, d, e] = f.sqlstate;
-    slot.set(18, u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]));
-    slot.set(19, f.exact);
+    slot.set_fixed(&[
+        f.session_uid,
+        f.start_ns,
+        f.latency_ns,
+        f.first_byte_ns,
+        f.identity_hash,
+        f.text_hash,
+        pair(f.text_len, text.len() as u32),
+        f.rows_returned,
+        f.rows_affected,
+        f.bytes_in,
+        f.bytes_out,
+        f.weight.to_bits(),
+        counts.known,
+        counts.scaled,
+        pair(f.unit, f.tid),
+        pair(f.flags, f.statements),
+        pair(f.error_code, kinds),
+        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]),
+        f.exact,
+    ]);
     let mut at = FIXED_WORDS;
     let mut known = counts.known;
     while known != 0 {

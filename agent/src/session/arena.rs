@@ -9,7 +9,7 @@
 use super::unit::Running;
 use crate::protocol::mysql::Mysql;
 use crate::protocol::postgres::Postgres;
-use crate::protocol::{Dialect, Direction, Machine, Step};
+use crate::protocol::{Dialect, Direction, Machine, Step, Unit};
 use crate::segment::SessionSlot;
 use crate::strings::Bytes;
 use crate::sys::memory;
@@ -31,15 +31,13 @@ pub enum Protocol {
     Ignored = 3,
 }
 
-/// One session.
+/// One session. In the order of use: what every query touches is in the first few cache lines, the machine's too.
 #[repr(C)]
 pub struct Session {
-    /// Its descriptor.
-    pub fd: i32,
     /// Its unique number in the segment.
     pub uid: u64,
-    /// Its slot in the segment.
-    pub(super) slot: Option<SessionSlot<'static>>,
+    /// Its descriptor.
+    pub fd: i32,
     /// Which machine.
     pub(super) protocol: u8,
     /// 1: the plain text is at the TLS library.
@@ -48,20 +46,22 @@ pub struct Session {
     pub(super) logged_in: u8,
     /// 1: a thread pool's poller watches the descriptor.
     pub(super) pooled: u8,
+    /// Its slot in the segment.
+    pub(super) slot: Option<SessionSlot<'static>>,
     /// The TLS connection, 0: none.
     pub(super) ssl: usize,
     /// Name of the identity in the text store; 0: not stored in this generation.
     pub(super) identity_hash: u64,
     /// The capture generation in which the identity was stored last.
     pub(super) identity_generation: u64,
-    pub(super) evicted: u64,
-    pub(super) client: Bytes<64>,
-    pub(super) running: Running,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+    pub(super) running: Running,
     machines_made: u8,
     mysql: MaybeUninit<Mysql>,
     postgres: MaybeUninit<Postgres>,
+    pub(super) evicted: u64,
+    pub(super) client: Bytes<64>,
 }
 
 impl Session {
@@ -140,6 +140,32 @@ impl Session {
         }
     }
 
+    /// Whose grammar, and the unit that runs or ran last; `None` without a machine.
+    #[inline(always)]
+    pub(super) fn unit(&self) -> Option<(Dialect, Unit<'_>)> {
+        match self.protocol() {
+            Protocol::MySql => {
+                // SAFETY: `speak` wrote the machine before it set the protocol.
+                let machine = unsafe { self.mysql.assume_init_ref() };
+                Some((machine.dialect(), machine.unit()))
+            }
+            Protocol::Postgres => {
+                // SAFETY: as above.
+                let machine = unsafe { self.postgres.assume_init_ref() };
+                Some((machine.dialect(), machine.unit()))
+            }
+            _ => None,
+        }
+    }
+
+    /// True when the MySQL machine, at rest, took a whole command that starts a unit; see [`Mysql::whole_command`].
+    #[inline(always)]
+    pub(super) fn whole_command(&mut self, header: [u8; 4], body: &[u8], capturing: bool) -> bool {
+        self.protocol() == Protocol::MySql
+            // SAFETY: `speak` wrote the machine before it set the protocol.
+            && unsafe { self.mysql.assume_init_mut() }.whole_command(header, body, capturing)
+    }
+
     /// The machine's answer to a read of at most `requested` bytes; `None` without a machine.
     #[inline(always)]
     pub(super) fn read_entered(&mut self, requested: usize, capturing: bool) -> Option<Step> {
@@ -161,6 +187,7 @@ impl Session {
     }
 
     /// True when the machine is between two commands of a protocol whose sessions can stand aside.
+    #[inline(always)]
     pub(super) fn can_rest(&self) -> bool {
         match self.protocol() {
             // SAFETY: `speak` wrote the machine before it set the protocol.
@@ -194,7 +221,7 @@ impl Session {
 }
 
 /// A place for a session.
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Cell {
     /// 1 while a thread is inside.
     busy: AtomicU32,

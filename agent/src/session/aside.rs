@@ -6,7 +6,6 @@ use super::quiet::{self, Way};
 use super::quiet_postgres as postgres;
 use super::thread::Thread;
 use crate::protocol::Direction;
-use crate::segment::Segment;
 use core::sync::atomic::Ordering;
 
 /// A session that stood aside is back after a read; with the header that was kept, if one was.
@@ -18,10 +17,21 @@ pub struct Back(Option<[u8; quiet::HEADER_BYTES]>);
 pub struct BackInAnswer(postgres::Back);
 
 impl Engine {
-    /// The ticket of a session that stands aside, or `None`: the ordinary way.
-    #[inline]
-    pub(super) fn quiet_read(&self, entry: u32, requested: usize, at_tls: bool) -> Option<Ticket> {
-        let cell = self.arena.cell(entry.checked_sub(1)?)?;
+    /// The cell of session `entry` (number + 1).
+    #[inline(always)]
+    pub fn cell(&self, entry: u32) -> Option<&Cell> {
+        self.arena.cell(entry.checked_sub(1)?)
+    }
+
+    /// Before a read of session `entry`, in `cell`: the ticket of a session that stands aside, or `None`: the ordinary way.
+    #[inline(always)]
+    pub(super) fn quiet_read(
+        &self,
+        cell: &Cell,
+        entry: u32,
+        requested: usize,
+        at_tls: bool,
+    ) -> Option<Ticket> {
         // Relaxed: a session is handed from thread to thread by the server's own synchronisation.
         let word = cell.quiet.load(Ordering::Relaxed);
         if word == quiet::LOUD {
@@ -42,8 +52,7 @@ impl Engine {
 
     /// The same before a write.
     #[inline(always)]
-    pub(super) fn quiet_write(&self, entry: u32, at_tls: bool) -> Option<Ticket> {
-        let cell = self.arena.cell(entry.checked_sub(1)?)?;
+    pub(super) fn quiet_write(&self, cell: &Cell, entry: u32, at_tls: bool) -> Option<Ticket> {
         let word = cell.quiet.load(Ordering::Relaxed);
         if word == quiet::LOUD {
             return None;
@@ -55,27 +64,28 @@ impl Engine {
     /// True when session `entry` stands aside.
     #[inline]
     pub(super) fn stands_aside(&self, entry: u32) -> bool {
-        entry.checked_sub(1).and_then(|n| self.arena.cell(n)).is_some_and(|cell| cell.stands_aside())
+        self.cell(entry).is_some_and(|cell| cell.stands_aside())
     }
 
     /// Before a read of the socket of session `entry`, without the thread's state: the ticket of a session that stands
     /// aside.
     #[inline(always)]
-    pub fn read_aside(&self, entry: u32, requested: usize) -> Option<Ticket> {
-        self.quiet_read(entry, requested, false)
+    pub fn read_aside(&self, cell: &Cell, entry: u32, requested: usize) -> Option<Ticket> {
+        self.quiet_read(cell, entry, requested, false)
     }
 
-    /// Before a write to the socket of session `entry`: the ticket of a session that stands aside.
+    /// Before a write to the socket of session `entry`: the ticket of a session that stands aside;
+    /// [`Ticket::NONE`]: nothing at all is to be done.
     #[inline(always)]
-    pub fn write_aside(&self, entry: u32) -> Option<Ticket> {
-        self.quiet_write(entry, false)
+    pub fn write_aside(&self, cell: &Cell, entry: u32) -> Option<Ticket> {
+        self.quiet_write(cell, entry, false)
     }
 
     /// After a read whose session stood aside: `None`: that was all. Else the session is back, and
     /// [`read_end_back`](Self::read_end_back) has to follow.
     #[inline(always)]
     pub fn read_end_aside(&self, ticket: Ticket, bytes: &[u8]) -> Option<Back> {
-        let cell = self.arena.cell(ticket.entry().checked_sub(1)?)?;
+        let cell = self.cell(ticket.entry())?;
         if cell.generation() != ticket.generation() {
             return None;
         }
@@ -95,7 +105,7 @@ impl Engine {
     /// [`write_end_back`](Self::write_end_back) has to follow.
     #[inline]
     pub fn write_end_aside(&self, ticket: Ticket, bytes: &[u8]) -> Option<BackInAnswer> {
-        let cell = self.arena.cell(ticket.entry().checked_sub(1)?)?;
+        let cell = self.cell(ticket.entry())?;
         let word = cell.quiet.load(Ordering::Relaxed);
         if cell.generation() != ticket.generation() || !postgres::is_ours(word) {
             return None;
@@ -108,6 +118,11 @@ impl Engine {
         let entry = ticket.entry();
         self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
             if let Back(Some(header)) = back {
+                let capturing = segment.control().capture() != 0;
+                if s.whole_command(header, bytes, capturing) {
+                    s.bytes_in = s.bytes_in.wrapping_add((header.len() + bytes.len()) as u64);
+                    return engine.start_unit(t, entry, s, segment);
+                }
                 engine.before_read(t, entry, s, segment, header.len());
                 s.bytes_in = s.bytes_in.wrapping_add(header.len() as u64);
                 engine.feed(t, entry, s, segment, Direction::FromClient, &header, 0);
@@ -131,30 +146,30 @@ impl Engine {
         });
     }
 
-    /// While capture is off a session whose machine is at rest stands aside until something matters. Asked before a read;
-    /// of a MySQL session, before a read for a command's header.
+    /// A session whose machine is at rest stands aside until something matters. Asked before a read; of a MySQL session,
+    /// before a read for a command's header. True when it stands aside now.
+    #[inline]
     pub(super) fn stand_aside(
         &self,
-        entry: u32,
+        cell: &Cell,
         s: &mut Session,
-        segment: &Segment<'static>,
         requested: usize,
-    ) {
+        capturing: bool,
+    ) -> bool {
         let postgres = s.protocol() == Protocol::Postgres;
-        if segment.control().capture() == 0
-            && (postgres || requested == quiet::HEADER_BYTES)
+        let rests = (if postgres { !capturing } else { requested == quiet::HEADER_BYTES })
             && s.logged_in != 0
             && (s.tls == 0 || s.ssl != 0)
-            && s.can_rest()
-            && let Some(cell) = entry.checked_sub(1).and_then(|n| self.arena.cell(n))
-        {
+            && s.can_rest();
+        if rests {
             let tls = s.tls != 0;
             if postgres {
                 s.forget_unnamed();
                 postgres::rest(cell, tls);
             } else {
-                quiet::rest(cell, tls);
+                quiet::rest(cell, tls, capturing);
             }
         }
+        rests
     }
 }

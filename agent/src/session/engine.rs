@@ -146,11 +146,11 @@ impl Engine {
         self.descriptors.set(fd, 0);
         let Some(cell) = self.arena.cell(n) else { return };
         match cell.enter() {
-            Some(s) => self.end_session(t, n, s, &segment),
+            Some(s) => self.end_session(t, n, s, segment),
             None => {
                 cell.note_missed(MISSED_CLOSE);
                 // Whoever was inside looks at the note after leaving; if it had left before the note, we do it.
-                self.heed_notes(t, n, cell, &segment);
+                self.heed_notes(t, n, cell, segment);
             }
         }
     }
@@ -202,6 +202,7 @@ impl Engine {
     }
 
     /// Does what another thread could not do while we were inside.
+    #[cold]
     fn heed_notes(&self, t: &mut Thread, n: u32, cell: &Cell, segment: &Segment<'static>) {
         let Some(mut s) = cell.enter() else { return };
         let notes = cell.take_missed();
@@ -227,7 +228,7 @@ impl Engine {
     }
 
     /// Runs `work` inside session `entry`, if nobody else is inside.
-    #[inline(always)]
+    #[inline]
     pub(super) fn visit(
         &self,
         t: &mut Thread,
@@ -235,12 +236,20 @@ impl Engine {
         generation: Option<u32>,
         work: impl FnOnce(&Self, &mut Thread, &mut Session, &Segment<'static>),
     ) -> bool {
-        let Some(n) = entry.checked_sub(1) else { return false };
+        let Some(cell) = self.cell(entry) else { return false };
+        generation.is_none_or(|g| g == cell.generation()) && self.visit_cell(t, entry, cell, work)
+    }
+
+    /// The same where the session's cell is at hand.
+    #[inline(always)]
+    pub(super) fn visit_cell(
+        &self,
+        t: &mut Thread,
+        entry: u32,
+        cell: &Cell,
+        work: impl FnOnce(&Self, &mut Thread, &mut Session, &Segment<'static>),
+    ) -> bool {
         let Some(segment) = self.process.segment() else { return false };
-        let Some(cell) = self.arena.cell(n) else { return false };
-        if generation.is_some_and(|g| g != cell.generation()) {
-            return false;
-        }
         let Some(mut s) = cell.enter() else {
             cell.note_missed(MISSED_BYTES);
             return false;
@@ -250,38 +259,32 @@ impl Engine {
         }
         drop(s);
         if cell.has_missed() {
-            self.heed_notes(t, n, cell, segment);
+            self.heed_notes(t, entry.wrapping_sub(1), cell, segment);
         }
         true
     }
 
     #[inline]
     pub(super) fn ticket(&self, entry: u32, stamp_ns: u64) -> Ticket {
-        let generation = entry.checked_sub(1).and_then(|n| self.arena.cell(n)).map_or(0, |c| c.generation());
-        if entry == 0 { Ticket::NONE } else { Ticket::new(entry, generation, stamp_ns) }
+        self.cell(entry).map_or(Ticket::NONE, |cell| Ticket::new(entry, cell.generation(), stamp_ns))
     }
 
-    /// Before a read of at most `requested` bytes from the socket of session `entry` (number + 1).
+    /// Before a read of at most `requested` bytes from the socket of session `entry` (number + 1), which is in `cell`.
     #[inline(always)]
-    pub fn read_begin(&self, t: &mut Thread, entry: u32, requested: usize) -> Ticket {
-        let mut plain = false;
-        let mut capturing = false;
-        self.visit(t, entry, None, |engine, t, s, segment| {
+    pub fn read_begin(&self, t: &mut Thread, cell: &Cell, entry: u32, requested: usize) -> Ticket {
+        let (mut plain, mut aside) = (false, false);
+        self.visit_cell(t, entry, cell, |engine, t, s, segment| {
             plain = s.tls == 0;
             if plain {
-                capturing = engine.before_read(t, entry, s, segment, requested);
-                if !capturing {
-                    engine.stand_aside(entry, s, segment, requested);
-                }
+                let capturing = engine.before_read(t, entry, s, segment, requested);
+                aside = engine.stand_aside(cell, s, requested, capturing);
             } else {
                 engine.learn_ssl(t, entry, s);
             }
         });
         match plain {
             false => Ticket::NONE,
-            true if capturing => self.ticket(entry, 0),
-            // It may just have stood aside.
-            true => self.quiet_read(entry, requested, false).unwrap_or_else(|| self.ticket(entry, 0)),
+            true => Ticket::new(entry, cell.generation(), if aside { ASIDE } else { 0 }),
         }
     }
 
@@ -295,18 +298,23 @@ impl Engine {
         });
     }
 
-    /// Before a write to the socket of session `entry` (number + 1).
+    /// Before a write to the socket of session `entry` (number + 1), which is in `cell`.
     #[inline(always)]
-    pub fn write_begin(&self, t: &mut Thread, entry: u32) -> Ticket {
+    pub fn write_begin(&self, t: &mut Thread, cell: &Cell, entry: u32) -> Ticket {
         let mut stamp_ns = None;
-        self.visit(t, entry, None, |engine, t, s, segment| {
-            if s.tls == 0 {
-                stamp_ns = Some(engine.before_write(t, entry, s, segment));
-            } else {
-                engine.learn_ssl(t, entry, s);
-            }
-        });
-        stamp_ns.map_or(Ticket::NONE, |stamp_ns| self.ticket(entry, stamp_ns))
+        if t.slice.session == entry && t.slice.plain {
+            // This thread runs the session's query: all that a write needs is the time of the first one.
+            stamp_ns = Some(if t.slice.responded { 0 } else { monotonic_ns() });
+        } else {
+            self.visit_cell(t, entry, cell, |engine, t, s, segment| {
+                if s.tls == 0 {
+                    stamp_ns = Some(engine.before_write(t, entry, s, segment));
+                } else {
+                    engine.learn_ssl(t, entry, s);
+                }
+            });
+        }
+        stamp_ns.map_or(Ticket::NONE, |stamp_ns| Ticket::new(entry, cell.generation(), stamp_ns))
     }
 
     /// After a write: the bytes that the kernel (or the TLS library) took.
@@ -361,7 +369,7 @@ impl Engine {
         let mut pooled = false;
         self.visit(t, entry, None, |_, _, s, _| pooled = s.pooled != 0);
         if pooled && let Some(segment) = self.process.segment() {
-            self.close_slice(t, &segment);
+            self.close_slice(t, segment);
         }
     }
 
@@ -478,6 +486,9 @@ impl Engine {
                 Some(Step::Event(Event::FirstResponse)) => {
                     if s.running.first_byte_ns == 0 {
                         s.running.first_byte_ns = stamp_ns;
+                    }
+                    if t.slice.session == entry {
+                        t.slice.responded = true;
                     }
                 }
                 Some(step) => {

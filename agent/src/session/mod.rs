@@ -28,6 +28,7 @@ mod tls;
 mod unit;
 pub mod worker;
 
+pub use arena::Cell;
 pub use aside::{Back, BackInAnswer};
 pub use engine::{Engine, Ticket};
 pub(crate) use measure::Measured;

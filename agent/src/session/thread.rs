@@ -19,6 +19,10 @@ pub(super) struct Slice {
     pub start_ns: u64,
     /// The unit's weight; 0: its dear counters are not read.
     pub weight: f64,
+    /// The socket carries the session's plain text.
+    pub plain: bool,
+    /// The unit's response has begun.
+    pub responded: bool,
 }
 
 /// A thread's state.
@@ -26,36 +30,39 @@ pub(super) struct Slice {
 /// `inside` marks the address of the frame that is in the agent's code, so that a signal handler that comes in between
 /// finds the door closed. A handler runs deeper in the stack; if the mark is found by a frame that is not deeper, the
 /// marked frame was left by longjmp or an exception, and the mark is stale.
+///
+/// In the order of use: what every query touches is in the first few cache lines.
+#[repr(C)]
 pub struct Thread {
     inside: usize,
     pub(super) pid: u32,
     pub(super) tid: u32,
-    /// This thread's lane, once it has one.
-    pub(super) lane: Option<Lane<'static>>,
-    /// The TLS connection whose SSL_* call is on this thread's stack.
-    pub(super) ssl: usize,
-    pub(super) ssl_frame: usize,
+    /// True when the library registered this thread's exit.
+    pub(super) exit_registered: bool,
+    /// True when `counters` are prepared.
+    pub(super) open: bool,
+    pub(super) span: Span,
     pub(super) slice: Slice,
     /// The capture generation for which `counters` are prepared.
     pub(super) generation: u64,
-    /// What is wanted in that generation.
-    pub(super) wanted: Wanted,
     /// The budget in that generation; 0: none.
     pub(super) budget_ppm: u64,
-    pub(super) sampler: Sampler,
-    pub(super) span: Span,
     /// What the readings of the present work have cost.
     pub(super) paid_ns: u64,
-    /// True when `counters` are prepared.
-    pub(super) open: bool,
-    pub(crate) counters: ThreadCounters,
-    pub(crate) start: Reading,
-    pub(super) end: Reading,
-    pub(crate) counts: Counts,
-    /// True when the library registered this thread's exit.
-    pub(super) exit_registered: bool,
+    /// This thread's lane, once it has one.
+    pub(super) lane: Option<Lane<'static>>,
+    pub(super) sampler: Sampler,
+    /// The TLS connection whose SSL_* call is on this thread's stack.
+    pub(super) ssl: usize,
+    pub(super) ssl_frame: usize,
     /// SQLite: the frame of the outermost sqlite3_step or prepare on this thread's stack.
     pub sqlite_frame: usize,
+    /// What is wanted in the generation.
+    pub(super) wanted: Wanted,
+    pub(crate) counts: Counts,
+    pub(crate) start: Reading,
+    pub(super) end: Reading,
+    pub(crate) counters: ThreadCounters,
 }
 
 /// How far above the mark a frame may be and still be taken for deeper: a handler on an alternate stack.
@@ -77,7 +84,15 @@ impl Thread {
             lane: None,
             ssl: 0,
             ssl_frame: 0,
-            slice: Slice { session: 0, uid: 0, unit: 0, start_ns: 0, weight: 0.0 },
+            slice: Slice {
+                session: 0,
+                uid: 0,
+                unit: 0,
+                start_ns: 0,
+                weight: 0.0,
+                plain: false,
+                responded: false,
+            },
             generation: 0,
             wanted: Wanted::NOTHING,
             budget_ppm: 0,

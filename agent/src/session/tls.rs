@@ -1,7 +1,7 @@
 //! The engine's part of TLS: which session an SSL_* call belongs to, and its plain text.
 
-use super::arena::{Protocol, Session};
-use super::engine::{Engine, Ticket};
+use super::arena::Session;
+use super::engine::{ASIDE, Engine, Ticket};
 use super::thread::{Thread, is_nested};
 
 impl Engine {
@@ -25,21 +25,18 @@ impl Engine {
     /// Before SSL_read of at most `requested` bytes.
     pub fn tls_read_begin(&self, t: &mut Thread, ssl: usize, requested: usize) -> Ticket {
         let entry = self.ssl.session(ssl);
-        if let Some(ticket) = self.quiet_read(entry, requested, true) {
+        let Some(cell) = self.cell(entry) else { return Ticket::NONE };
+        if let Some(ticket) = self.quiet_read(cell, entry, requested, true) {
             return ticket;
         }
-        let mut capturing = false;
-        let inside = self.visit(t, entry, None, |engine, t, s, segment| {
-            capturing = engine.before_read(t, entry, s, segment, requested);
-            if !capturing && s.protocol() == Protocol::Postgres {
-                engine.stand_aside(entry, s, segment, requested);
-            }
+        let mut aside = false;
+        let inside = self.visit_cell(t, entry, cell, |engine, t, s, segment| {
+            let capturing = engine.before_read(t, entry, s, segment, requested);
+            aside = engine.stand_aside(cell, s, requested, capturing);
         });
         match inside {
             false => Ticket::NONE,
-            true if capturing => self.ticket(entry, 0),
-            // It may just have stood aside.
-            true => self.quiet_read(entry, requested, true).unwrap_or_else(|| self.ticket(entry, 0)),
+            true => Ticket::new(entry, cell.generation(), if aside { ASIDE } else { 0 }),
         }
     }
 
@@ -52,7 +49,8 @@ impl Engine {
     /// Before SSL_write.
     pub fn tls_write_begin(&self, t: &mut Thread, ssl: usize) -> Ticket {
         let entry = self.ssl.session(ssl);
-        if let Some(ticket) = self.quiet_write(entry, true) {
+        let Some(cell) = self.cell(entry) else { return Ticket::NONE };
+        if let Some(ticket) = self.quiet_write(cell, entry, true) {
             return ticket;
         }
         let mut stamp_ns = 0;

@@ -11,7 +11,7 @@ use crate::hash::content_hash;
 use crate::protocol::{Command, Dialect, UnitText};
 use crate::segment::layout::header;
 use crate::segment::record::{self, NO_FIRST_BYTE};
-use crate::segment::writer::{Fields, write};
+use crate::segment::writer::{Fields, write, write_inline};
 use crate::segment::{Lane, Segment, TextKind};
 use crate::sys::process;
 
@@ -66,8 +66,7 @@ impl Engine {
         self.prepare(t, segment, capture);
         let slot = s.slot;
         let mut in_flight = (Command::None, [].as_slice(), 0, 0);
-        if let Some(machine) = s.machine() {
-            let unit = machine.unit();
+        if let Some((_, unit)) = s.unit() {
             in_flight = match unit.text {
                 UnitText::Inline { bytes, full_len } => (unit.command, bytes, 0, full_len),
                 UnitText::Stored(text) => (unit.command, [].as_slice(), text.hash, text.full_len),
@@ -80,7 +79,15 @@ impl Engine {
             slot.start(now, command, text, hash, len);
         }
         let weight = t.choose(now);
-        t.slice = Slice { session: entry, uid: s.uid, unit: s.running.unit, start_ns: now, weight };
+        t.slice = Slice {
+            session: entry,
+            uid: s.uid,
+            unit: s.running.unit,
+            start_ns: now,
+            weight,
+            plain: s.tls == 0,
+            responded: false,
+        };
         s.running.weight = weight;
         // The last thing: none of the above is the query's time.
         s.running.start_ns = t.begin_work(weight);
@@ -135,9 +142,7 @@ impl Engine {
         self.store_identity(s, segment, running.generation);
         let Some(lane) = self.lane(t, segment, now) else { return };
         let (uid, identity_hash) = (s.uid, s.identity_hash);
-        let Some(machine) = s.machine() else { return };
-        let dialect = machine.dialect();
-        let unit = machine.unit();
+        let Some((dialect, unit)) = s.unit() else { return };
         let mut flags = 0;
         let mut set = |on: bool, flag: u32| flags |= if on { flag } else { 0 };
         set(unit.outcome.failed, record::FLAG_FAILED);
@@ -183,7 +188,7 @@ impl Engine {
             dialect,
             command: unit.command,
         };
-        if write(&lane, &fields, &t.counts, unit.members, text) {
+        if write_inline(&lane, &fields, &t.counts, unit.members, text) {
             t.account(&lane, running.weight, measured, t.paid_ns);
         }
     }
@@ -200,7 +205,15 @@ impl Engine {
         s.running.moved = true;
         s.running.slice_tid = t.tid;
         let weight = running.weight;
-        t.slice = Slice { session: entry, uid: s.uid, unit: running.unit, start_ns: monotonic_ns(), weight };
+        t.slice = Slice {
+            session: entry,
+            uid: s.uid,
+            unit: running.unit,
+            start_ns: monotonic_ns(),
+            weight,
+            plain: s.tls == 0,
+            responded: running.first_byte_ns != 0,
+        };
         t.begin_work(weight);
     }
 
@@ -294,10 +307,15 @@ impl Engine {
     }
 
     /// Stores who the session is, once in each capture and whenever it changes, so that the collector finds it.
+    #[inline]
     pub(super) fn store_identity(&self, s: &mut Session, segment: &Segment<'static>, generation: u64) {
-        if s.identity_hash != 0 && s.identity_generation == generation {
-            return;
+        if s.identity_hash == 0 || s.identity_generation != generation {
+            self.store_identity_anew(s, segment, generation);
         }
+    }
+
+    #[cold]
+    fn store_identity_anew(&self, s: &mut Session, segment: &Segment<'static>, generation: u64) {
         let client = s.client;
         let slot = s.slot;
         let Some(machine) = s.machine() else { return };
@@ -336,7 +354,7 @@ impl Engine {
         if capture == 0 {
             return;
         }
-        let Some(lane) = self.lane(t, &segment, monotonic_ns()) else { return };
+        let Some(lane) = self.lane(t, segment, monotonic_ns()) else { return };
         let mut counts = Counts::new();
         worker::cost_since_fork(&mut counts, &segment.control().wanted());
         let fields = Fields {

@@ -174,7 +174,7 @@ impl Engine {
         {
             let capture = s.generation;
             let flags = record::FLAG_STOPPED_EARLY;
-            self.end_execution(t, &segment, capture, &mut s, flags, 0, 0, monotonic_ns());
+            self.end_execution(t, segment, capture, &mut s, flags, 0, 0, monotonic_ns());
         }
         s.active = false;
         drop(s);
@@ -186,7 +186,7 @@ impl Engine {
     /// A connection is closed.
     pub fn connection_closed(&self, connection: usize) {
         if let Some(segment) = self.process().segment() {
-            self.sqlite.connections.remove(&segment, connection);
+            self.sqlite.connections.remove(segment, connection);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::real::{Original, known, real, system_call};
 use crate::thread::with;
 use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
-use perquery_agent::session::Ticket;
+use perquery_agent::session::{Back, BackInAnswer, Ticket};
 
 pub static RECV: Original = Original::libc(c"recv");
 pub static RECVFROM: Original = Original::libc(c"recvfrom");
@@ -28,21 +28,38 @@ pub static SENDMSG: Original = Original::libc(c"sendmsg");
 pub static WRITE: Original = Original::libc(c"write");
 pub static WRITEV: Original = Original::libc(c"writev");
 
-#[inline(never)]
+/// A read of a session's socket while the session stands aside: no more than a look at what it brought.
+#[inline(always)]
 fn before_read(session: u32, requested: usize) -> Ticket {
-    // Capture is off and nothing matters: not even the thread's state is needed.
-    if let Some(ticket) = ENGINE.read_aside(session, requested) {
-        return ticket;
+    let Some(cell) = ENGINE.cell(session) else { return Ticket::NONE };
+    match ENGINE.read_aside(cell, session, requested) {
+        // Nothing matters yet: not even the thread's state is needed.
+        Some(ticket) => ticket,
+        None => before_read_of(session, requested),
     }
-    with(|engine, t| engine.read_begin(t, session, requested)).unwrap_or(Ticket::NONE)
 }
 
 #[inline(never)]
+fn before_read_of(session: u32, requested: usize) -> Ticket {
+    let Some(cell) = ENGINE.cell(session) else { return Ticket::NONE };
+    with(|engine, t| engine.read_begin(t, cell, session, requested)).unwrap_or(Ticket::NONE)
+}
+
+/// True when a write of session `session` is nobody's business.
+#[inline(always)]
+fn write_passes(session: u32) -> bool {
+    ENGINE
+        .cell(session)
+        .is_none_or(|cell| ENGINE.write_aside(cell, session).is_some_and(|ticket| !ticket.is_some()))
+}
+
+#[inline(always)]
 fn before_write(session: u32) -> Ticket {
-    if let Some(ticket) = ENGINE.write_aside(session) {
+    let Some(cell) = ENGINE.cell(session) else { return Ticket::NONE };
+    if let Some(ticket) = ENGINE.write_aside(cell, session) {
         return ticket;
     }
-    with(|engine, t| engine.write_begin(t, session)).unwrap_or(Ticket::NONE)
+    with(|engine, t| engine.write_begin(t, cell, session)).unwrap_or(Ticket::NONE)
 }
 
 /// The buffer's first `n` bytes, which the kernel has just filled or taken.
@@ -54,20 +71,30 @@ unsafe fn bytes<'a>(buffer: *const c_void, n: ssize_t) -> &'a [u8] {
     unsafe { core::slice::from_raw_parts(buffer.cast(), n as usize) }
 }
 
-#[inline(never)]
+#[inline(always)]
 unsafe fn after_read(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
     if ticket.is_some() && n > 0 {
         // SAFETY: `n` is the answer of the read into `buffer`.
         let bytes = unsafe { bytes(buffer, n) };
         if !ticket.is_aside() {
-            with(|engine, t| engine.read_end(t, ticket, bytes));
+            after_read_of(ticket, bytes);
         } else if let Some(back) = ENGINE.read_end_aside(ticket, bytes) {
-            with(|engine, t| engine.read_end_back(t, ticket, back, bytes));
+            after_read_back(ticket, back, bytes);
         }
     }
 }
 
 #[inline(never)]
+fn after_read_of(ticket: Ticket, bytes: &[u8]) {
+    with(|engine, t| engine.read_end(t, ticket, bytes));
+}
+
+#[inline(never)]
+fn after_read_back(ticket: Ticket, back: Back, bytes: &[u8]) {
+    with(|engine, t| engine.read_end_back(t, ticket, back, bytes));
+}
+
+#[inline(always)]
 unsafe fn after_write(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
     if ticket.is_some() && n > 0 {
         // SAFETY: `n` is the answer of the write from `buffer`.
@@ -75,9 +102,14 @@ unsafe fn after_write(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
         if !ticket.is_aside() {
             with(|engine, t| engine.write_end(t, ticket, bytes));
         } else if let Some(back) = ENGINE.write_end_aside(ticket, bytes) {
-            with(|engine, t| engine.write_end_back(t, ticket, back, bytes));
+            after_write_back(ticket, back, bytes);
         }
     }
+}
+
+#[cold]
+fn after_write_back(ticket: Ticket, back: BackInAnswer, bytes: &[u8]) {
+    with(|engine, t| engine.write_end_back(t, ticket, back, bytes));
 }
 
 /// Runs `each` for every part of a vector that the first `n` bytes fell into.
@@ -103,7 +135,8 @@ unsafe fn parts(
 /// The length of a vectored read before the call: the vector may be a bad address, which only the kernel may find out.
 const UNKNOWN_LENGTH: usize = usize::MAX;
 
-// A call on anything that is no session's socket ends in a jump to the original: no frame, nothing saved.
+// A call on anything that is no session's socket ends in a jump to the original: no frame, nothing saved. The session's
+// number travels behind the caller's own arguments.
 
 macro_rules! reads {
     ($(#[$doc:meta])* $name:ident $original:ident ($fd:ident $(, $arg:ident: $type:ty)*) buffer $buffer:ident, $requested:expr,
@@ -131,17 +164,18 @@ macro_rules! reads {
                 }
             }
             #[inline(never)]
-            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*) -> ssize_t {
-                let ticket = before_read(ENGINE.session_of($fd), $requested);
+            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, session: u32) -> ssize_t {
+                let ticket = before_read(session, $requested);
                 // SAFETY: the caller's own arguments.
                 let n = unsafe { call($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_read(ticket, $buffer, n) };
                 n
             }
-            if ENGINE.watches($fd) && !$peeks {
+            let session = ENGINE.session_of($fd);
+            if session != 0 && !$peeks {
                 // SAFETY: the caller's own arguments.
-                unsafe { watched($fd $(, $arg)*) }
+                unsafe { watched($fd $(, $arg)*, session) }
             } else {
                 // SAFETY: the caller's own arguments.
                 unsafe { call($fd $(, $arg)*) }
@@ -201,17 +235,18 @@ macro_rules! writes {
                 }
             }
             #[inline(never)]
-            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*) -> ssize_t {
-                let ticket = before_write(ENGINE.session_of($fd));
+            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, session: u32) -> ssize_t {
+                let ticket = before_write(session);
                 // SAFETY: the caller's own arguments.
                 let n = unsafe { call($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_write(ticket, $buffer, n) };
                 n
             }
-            if ENGINE.watches($fd) {
+            let session = ENGINE.session_of($fd);
+            if session != 0 && !write_passes(session) {
                 // SAFETY: the caller's own arguments.
-                unsafe { watched($fd $(, $arg)*) }
+                unsafe { watched($fd $(, $arg)*, session) }
             } else {
                 // SAFETY: the caller's own arguments.
                 unsafe { call($fd $(, $arg)*) }
@@ -259,7 +294,7 @@ pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
     let session = ENGINE.session_of(fd);
-    let ticket = if session != 0 { before_write(session) } else { Ticket::NONE };
+    let ticket = if session != 0 && !write_passes(session) { before_write(session) } else { Ticket::NONE };
     let n = match real!(WRITEV, fn(c_int, *const iovec, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, vector, count) },
@@ -305,7 +340,7 @@ pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     let session = ENGINE.session_of(fd);
-    let ticket = if session != 0 { before_write(session) } else { Ticket::NONE };
+    let ticket = if session != 0 && !write_passes(session) { before_write(session) } else { Ticket::NONE };
     let n = match real!(SENDMSG, fn(c_int, *const msghdr, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, message, flags) },

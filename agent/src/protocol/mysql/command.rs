@@ -204,6 +204,55 @@ impl Mysql {
         Ok(())
     }
 
+    /// A whole command, header and body, while the machine is at rest: the usual one of a busy session at once, a query or
+    /// the execution of a prepared statement. True: a unit has started, and [`Event::Started`] is not answered any more.
+    /// False: nothing was done, the bytes have to be fed.
+    #[inline]
+    pub fn whole_command(&mut self, header: [u8; 4], body: &[u8], capturing: bool) -> bool {
+        let [a, b, c, seq] = header;
+        let len = u32::from_le_bytes([a, b, c, 0]);
+        let Some((code, rest)) = body.split_first() else { return false };
+        if seq != 0 || len as usize != body.len() || !capturing || !self.is_at_rest() {
+            return false;
+        }
+        match *code {
+            code::QUERY => {
+                let text = match rest {
+                    // No attributes, one set of them.
+                    [0, 1, text @ ..] if self.can(capability::QUERY_ATTRIBUTES) => text,
+                    _ if self.can(capability::QUERY_ATTRIBUTES) => return false,
+                    text => text,
+                };
+                if text.first().is_none_or(|first| use_statement::may_begin(*first)) {
+                    return false;
+                }
+                self.text.set(text);
+                self.new_unit(Command::Query, TextKind::Inline, Expect::First);
+            }
+            code::EXECUTE => {
+                let Some(id) = rest.first_chunk::<4>() else { return false };
+                let text = self.stored_text(u32::from_le_bytes(*id));
+                let kind = if text.hash == 0 { TextKind::Unknown } else { TextKind::Stored };
+                self.new_unit(Command::Execute, kind, Expect::First);
+                self.current.stored = text;
+            }
+            _ => return false,
+        }
+        self.capturing = true;
+        self.incoming.skipping = false;
+        self.incoming.hidden = false;
+        self.incoming.on_ok = OnOk::Nothing;
+        self.input.passed(len, seq);
+        true
+    }
+
+    fn stored_text(&self, id: u32) -> TextRef {
+        match id {
+            LAST_PREPARED => self.last_prepared,
+            id => self.statements.text(u64::from(id)).unwrap_or(NO_TEXT),
+        }
+    }
+
     /// Ends the packet if all of it came, and the command if nothing continues it.
     pub(super) fn end_command_packet(&mut self) {
         if self.input.left == 0 && self.input.end() && !self.incoming.skipping {
@@ -380,8 +429,7 @@ impl Mysql {
 
     fn stored_complete(&mut self, command: Command, expect: Expect) {
         let text = match (self.incoming.id_bytes, self.incoming.id) {
-            (4, LAST_PREPARED) => self.last_prepared,
-            (4, id) => self.statements.text(u64::from(id)).unwrap_or(NO_TEXT),
+            (4, id) => self.stored_text(id),
             _ => NO_TEXT,
         };
         let kind = if text.hash == 0 { TextKind::Unknown } else { TextKind::Stored };

@@ -39,11 +39,19 @@ impl Listener {
                     *third = outcome.rows_returned ^ outcome.rows_affected.rotate_left(32);
                     *fourth = u64::from(outcome.error_code) | u64::from(outcome.unknown) << 32;
                 }
+                if event == Event::FirstResponse {
+                    // What the response's first packet changes may show already; its own event follows.
+                    return self.note(words);
+                }
                 let identity = self.machine.identity();
                 *third ^= content_hash(identity.database.as_slice());
                 *fourth ^= content_hash(identity.user.as_slice());
             }
         }
+        self.note(words);
+    }
+
+    fn note(&mut self, words: [u64; 6]) {
         let mut bytes = [0u8; 48];
         for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *to = word.to_le_bytes();

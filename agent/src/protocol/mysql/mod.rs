@@ -78,7 +78,7 @@ const EVENTS: [Event; 10] = [
 impl Pending {
     /// At most three events come from one packet, so that four bytes are enough.
     fn push(&mut self, event: Event) {
-        let code = EVENTS.iter().position(|e| *e == event).unwrap_or(0) as u32 + 1;
+        let code = Self::code(event);
         let shift = (u32::BITS - self.0.leading_zeros()).next_multiple_of(8);
         self.0 |= code.checked_shl(shift).unwrap_or(0);
     }
@@ -94,6 +94,18 @@ impl Pending {
         self.push(event);
     }
 
+    /// True when nothing is in the queue, or only `event`.
+    #[inline]
+    fn is_only(self, event: Event) -> bool {
+        self.0 == 0 || self.0 == Self::code(event)
+    }
+
+    #[inline]
+    fn code(event: Event) -> u32 {
+        EVENTS.iter().position(|e| *e == event).map_or(0, |at| at as u32 + 1)
+    }
+
+    #[inline]
     fn pop(&mut self) -> Option<Event> {
         let code = (self.0 & 0xff).checked_sub(1)?;
         self.0 >>= 8;
@@ -133,7 +145,8 @@ struct Current {
 
 /// The protocol machine of one MariaDB or MySQL connection, from its first byte.
 ///
-/// All-zero memory is a valid machine in its initial state.
+/// All-zero memory is a valid machine in its initial state. In the order of use: what every query touches is together.
+#[repr(C)]
 pub struct Mysql {
     phase: Phase,
     /// 0, or the number of the [`LostReason`].
@@ -146,30 +159,31 @@ pub struct Mysql {
     has_statements: bool,
     dialect: Dialect,
     pending: Pending,
-    server_capabilities: u64,
-    capabilities: u64,
     input: packet::Framer,
     output: packet::Framer,
-    input_envelope: compress::Envelope,
-    output_envelope: compress::Envelope,
     incoming: command::Incoming,
-    response: response::Response,
+    capabilities: u64,
     current: Current,
+    response: response::Response,
+    text: Bytes<TEXT_CAP>,
     last_prepared: TextRef,
     announced: TextRef,
+    statements: StatementMap,
+    server_capabilities: u64,
+    input_envelope: compress::Envelope,
+    output_envelope: compress::Envelope,
     evicted_before: u64,
     identity: Identity,
     proposal: handshake::Proposal,
     login: handshake::Login,
     proxy: proxy::Proxy,
     attributes: attributes::Attributes,
-    text: Bytes<TEXT_CAP>,
-    statements: StatementMap,
 }
 
 impl Mysql {
     /// True when the session is logged in, plain packets, between two commands, with nothing half told: what happens until
     /// the next command that matters need not be shown to the machine.
+    #[inline]
     pub fn is_at_rest(&self) -> bool {
         self.phase == Phase::Commands
             && self.lost == 0
@@ -267,12 +281,17 @@ impl Mysql {
 
     /// The unit's command is complete.
     fn begin_unit(&mut self, command: Command, text: TextKind, expect: response::Expect) {
+        self.new_unit(command, text, expect);
+        self.pending.push(Event::Started);
+    }
+
+    #[inline]
+    fn new_unit(&mut self, command: Command, text: TextKind, expect: response::Expect) {
         self.current = Current::new();
         self.current.running = true;
         self.current.command = command;
         self.current.text = text;
         self.response.begin(expect);
-        self.pending.push(Event::Started);
     }
 
     fn first_response(&mut self) {
@@ -307,19 +326,29 @@ impl Mysql {
 
     /// Handles some of `input`: consumes bytes or finds events.
     fn advance(&mut self, direction: Direction, input: &mut &[u8]) -> Result<(), LostReason> {
+        if self.phase == Phase::Commands && !self.compressed {
+            return match direction {
+                Direction::ToClient => self.response_bytes(input),
+                Direction::FromClient => self.command_bytes(input),
+            };
+        }
+        self.advance_elsewhere(direction, input)
+    }
+
+    #[cold]
+    fn advance_elsewhere(&mut self, direction: Direction, input: &mut &[u8]) -> Result<(), LostReason> {
         match (direction, self.phase) {
             (_, Phase::Over) => {
                 *input = &[];
                 Ok(())
             }
-            (Direction::ToClient, Phase::Commands) if self.compressed => self.compressed_response(input),
+            (Direction::ToClient, Phase::Commands) => self.compressed_response(input),
             (Direction::ToClient, _) => self.response_bytes(input),
             (Direction::FromClient, Phase::Greeting) => Err(LostReason::Malformed),
             (Direction::FromClient, Phase::Hello | Phase::Proxy | Phase::Authentication) => {
                 self.login_bytes(input)
             }
-            (Direction::FromClient, Phase::Commands) if self.compressed => self.compressed_command(input),
-            (Direction::FromClient, Phase::Commands) => self.command_bytes(input),
+            (Direction::FromClient, Phase::Commands) => self.compressed_command(input),
         }
     }
 }
@@ -366,6 +395,7 @@ fn lost_reason(code: u8) -> Option<LostReason> {
 }
 
 impl Machine for Mysql {
+    #[inline]
     fn step(&mut self, direction: Direction, input: &mut &[u8]) -> Step {
         loop {
             if let Some(event) = self.pending.pop() {
@@ -383,6 +413,7 @@ impl Machine for Mysql {
         }
     }
 
+    #[inline]
     fn read_entered(&mut self, requested: usize) -> Step {
         if let Some(reason) = lost_reason(self.lost) {
             return Step::Lost(reason);
@@ -429,10 +460,12 @@ impl Machine for Mysql {
         &self.identity
     }
 
+    #[inline]
     fn dialect(&self) -> Dialect {
         self.dialect
     }
 
+    #[inline]
     fn unit(&self) -> Unit<'_> {
         let bytes = self.text.as_slice();
         let text = match self.current.text {

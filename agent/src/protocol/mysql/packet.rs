@@ -79,6 +79,12 @@ impl Framer {
         true
     }
 
+    /// A packet of `len` bytes went by whole, between two others.
+    #[inline]
+    pub(super) fn passed(&mut self, len: u32, seq: u8) {
+        (self.len, self.left, self.seq) = (len, 0, seq);
+    }
+
     /// Takes what `input` has of the payload.
     pub(super) fn take<'a>(&mut self, input: &mut &'a [u8]) -> &'a [u8] {
         let piece = take_up_to(input, self.left);

@@ -70,6 +70,7 @@ enum Reading {
 }
 
 /// How far the response is read.
+#[repr(C)]
 pub(super) struct Response {
     expect: Expect,
     then: Then,
@@ -139,8 +140,8 @@ impl Mysql {
     /// Bytes of the server's packet stream, out of their envelopes.
     pub(super) fn response_bytes(&mut self, input: &mut &[u8]) -> Result<(), LostReason> {
         if !self.output.in_packet {
-            if self.response.expect == Expect::Rows && self.current.responded && self.output.at_boundary() {
-                self.skip_rows(input);
+            if self.phase == Phase::Commands && self.output.at_boundary() && self.whole_packets(input)? {
+                return Ok(());
             }
             let continuation = self.output.continuation;
             if !self.output.begin(input) {
@@ -169,6 +170,39 @@ impl Mysql {
             self.output.end();
         }
         Ok(())
+    }
+
+    /// Packets of a unit's response that are in `input` whole, which is how they usually come. True: at least one was
+    /// consumed. What is unusual about one (in pieces, part of a longer one, an error, out of order) is left where it is.
+    fn whole_packets(&mut self, input: &mut &[u8]) -> Result<bool, LostReason> {
+        let before = input.len();
+        // Events have to be acted on before more is read; that the response begins may wait.
+        while self.pending.is_only(Event::FirstResponse) && self.current.running {
+            if self.response.expect == Expect::Rows && self.current.responded {
+                self.skip_rows(input);
+            }
+            let Some((header, body)) = input.split_first_chunk::<4>() else { break };
+            let header = u32::from_le_bytes(*header);
+            let (len, seq) = (header & FULL, (header >> 24) as u8);
+            let Some((payload, rest)) = body.split_at_checked(len as usize) else { break };
+            let Some(&first) = payload.first() else { break };
+            let odd = self.response.seq_known && seq != self.response.next_seq;
+            if first == ERR || len == FULL || odd || self.response.is_complete() {
+                break;
+            }
+            *input = rest;
+            self.output.passed(len, seq);
+            self.response.seq_known = true;
+            self.response.next_seq = seq.wrapping_add(1);
+            if !self.current.responded {
+                self.first_response();
+            }
+            if self.decide_in_response(first)? == Reading::Whole {
+                let done = self.response_packet(first, payload.get(..SCRATCH).unwrap_or(payload));
+                done.ok_or(LostReason::Malformed)?;
+            }
+        }
+        Ok(input.len() != before)
     }
 
     /// Whole rows at once: a header's look and a jump for each.
