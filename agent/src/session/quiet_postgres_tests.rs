@@ -44,11 +44,16 @@ fn application(name: &str) -> Vec<u8> {
     message(b'S', format!("application_name\0{name}\0").as_bytes())
 }
 
+static ARENA: Arena = Arena::new();
+
 /// What the engine does with a session, without threads and counters.
 struct Session {
+    number: u32,
     cell: &'static Cell,
     machine: Postgres,
     capturing: bool,
+    /// It may stand aside.
+    may_rest: bool,
     /// What the machine said since this was looked at last.
     said: Vec<String>,
 }
@@ -56,16 +61,27 @@ struct Session {
 impl Session {
     /// Logged in, capture off, one statement prepared; it has not stood aside yet.
     fn new() -> Self {
-        static ARENA: Arena = Arena::new();
         let (n, _) = ARENA.open(5, 1, b"local").unwrap();
         let cell = ARENA.cell(n).unwrap();
-        let mut session = Session { cell, machine: Postgres::new(), capturing: false, said: Vec::new() };
+        let mut session = Session {
+            number: n,
+            cell,
+            machine: Postgres::new(),
+            capturing: false,
+            may_rest: true,
+            said: Vec::new(),
+        };
         session.feed(FromClient, b"\0\0\0\x14\0\x03\0\0user\0u\0\0\0\0\0\0");
         session.feed(ToClient, &[message(b'R', &[0; 4]), ready()].concat());
         session.read(&[parse("s1", "SELECT 4711"), sync()].concat());
         session.write(&[message(b'1', b""), ready()].concat());
         session.said.clear();
         session
+    }
+
+    /// Its cell is free again.
+    fn close(&self) {
+        ARENA.close(self.number);
     }
 
     fn word(&self) -> u64 {
@@ -104,7 +120,7 @@ impl Session {
         if let Step::Event(event) = self.machine.read_entered(8192) {
             self.hear(event);
         }
-        let aside = !self.capturing && self.machine.is_at_rest();
+        let aside = self.may_rest && !self.capturing && self.machine.is_at_rest();
         if aside {
             self.machine.forget_unnamed();
             rest(self.cell, false);
@@ -327,6 +343,71 @@ fn the_text_of_an_unnamed_statement_that_may_be_another_is_unknown_not_wrong() {
     session.read(&[bind_execute("", "", 0), sync()].concat());
     session.write(&[message(b'2', b""), row(), ready()].concat());
     session.said(&["Started", "FirstResponse", "Execute Unknown"]);
+}
+
+const TWO_UNITS: usize = 4;
+
+/// Request and answer of unit number `n` out of those that a session may have.
+fn exchange(n: usize, name: &str) -> (Vec<u8>, Vec<u8>) {
+    let bound = message(b'2', b"");
+    match n {
+        0 => (query(name), [row(), ready()].concat()),
+        1 => (query(name), [message(b'E', b"SERROR\0C42P01\0\0"), ready()].concat()),
+        2 => (query(name), [row(), row(), application(name), ready()].concat()),
+        3 => (query(name), [application(name), row(), ready()].concat()),
+        TWO_UNITS => ([query(name), query(name)].concat(), [row(), ready(), row(), ready()].concat()),
+        5 => ([parse("s2", name), sync()].concat(), [message(b'1', b""), ready()].concat()),
+        6 => {
+            let unit = [parse("", name), bind_execute("", "", 0), sync()].concat();
+            (unit, [message(b'1', b""), bound, row(), ready()].concat())
+        }
+        7 => ([bind_execute("", "s2", 0), sync()].concat(), [bound, row(), ready()].concat()),
+        _ => (sync(), ready()),
+    }
+}
+
+#[test]
+fn a_session_that_stood_aside_says_the_same_as_one_that_never_did() {
+    for seed in 1..3000u64 {
+        let mut state = seed;
+        let mut below = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        let mut sessions = [Session::new(), Session::new()];
+        sessions[1].may_rest = false;
+        for step in 0..12 {
+            let toggles = below(4) == 0;
+            let kind = below(9);
+            let (request, answer) = exchange(kind, &format!("name {step} of {seed}"));
+            let mut cuts =
+                [&request, &answer].map(|bytes| if below(3) == 0 { below(bytes.len()) } else { 0 });
+            if kind == TWO_UNITS {
+                // The server would answer the first one before it reads on.
+                cuts[0] = 0;
+            }
+            for session in &mut sessions {
+                session.capturing ^= toggles;
+                let (first, second) = request.split_at(cuts[0]);
+                [first, second]
+                    .into_iter()
+                    .filter(|part| !part.is_empty())
+                    .for_each(|part| session.read(part));
+                let (first, second) = answer.split_at(cuts[1]);
+                session.write(first);
+                session.write(second);
+            }
+            let [aside, never] = &mut sessions;
+            if never.capturing {
+                assert_eq!(aside.said, never.said, "{seed}");
+            }
+            assert!(aside.said.iter().all(|said| !said.contains("Malformed")), "{seed}");
+            let application = |session: &Session| session.machine.identity().application;
+            assert_eq!(application(aside).as_slice(), application(never).as_slice(), "{seed}");
+            sessions.iter_mut().for_each(|session| session.said.clear());
+        }
+        sessions.iter().for_each(Session::close);
+    }
 }
 
 #[test]
