@@ -198,6 +198,26 @@ impl Session {
         }
     }
 
+    /// A PostgreSQL session: its machine is told whether capture is on.
+    #[inline(always)]
+    pub(super) fn tell_capturing(&mut self, capturing: bool) {
+        if self.protocol() == Protocol::Postgres {
+            // SAFETY: `speak` wrote the machine before it set the protocol.
+            unsafe { self.postgres.assume_init_mut() }.set_capturing(capturing);
+        }
+    }
+
+    /// True for a PostgreSQL session whose machine is at rest, and was told last that capture is on.
+    #[inline(always)]
+    pub(super) fn can_rest_captured(&self) -> bool {
+        if self.protocol() != Protocol::Postgres {
+            return false;
+        }
+        // SAFETY: `speak` wrote the machine before it set the protocol.
+        let machine = unsafe { self.postgres.assume_init_ref() };
+        machine.is_capturing() && machine.is_at_rest()
+    }
+
     /// A PostgreSQL session: see [`Postgres::forget_unnamed`].
     pub(super) fn forget_unnamed(&mut self) {
         if self.protocol() == Protocol::Postgres {

@@ -6,6 +6,7 @@ use super::quiet::{self, Way};
 use super::quiet_postgres as postgres;
 use super::thread::Thread;
 use crate::protocol::Direction;
+use crate::segment::Segment;
 use core::sync::atomic::Ordering;
 
 /// A session that stood aside is back after a read; with the header that was kept, if one was.
@@ -89,7 +90,12 @@ impl Engine {
         if cell.generation() != ticket.generation() {
             return None;
         }
-        if postgres::is_ours(cell.quiet.load(Ordering::Relaxed)) {
+        let word = cell.quiet.load(Ordering::Relaxed);
+        if postgres::is_ours(word) {
+            if postgres::is_capturing(word) {
+                cell.quiet.store(quiet::LOUD, Ordering::Relaxed);
+                return Some(Back(None));
+            }
             return self.postgres_read_end(cell, bytes).then_some(Back(None));
         }
         quiet::after_read(cell, bytes).map(Back)
@@ -128,6 +134,8 @@ impl Engine {
                 engine.feed(t, entry, s, segment, Direction::FromClient, &header, 0);
             }
             s.bytes_in = s.bytes_in.wrapping_add(bytes.len() as u64);
+            // Capture may have been switched on or off while the server waited for these bytes.
+            s.tell_capturing(segment.control().capture() != 0);
             engine.feed(t, entry, s, segment, Direction::FromClient, bytes, 0);
         });
     }
@@ -146,6 +154,20 @@ impl Engine {
         });
     }
 
+    /// After a write while capture is on: a PostgreSQL session whose query was answered by it stands aside. (With capture off
+    /// it does so before its next read, which also closes what capture left open.)
+    #[inline(always)]
+    pub(super) fn stand_aside_answered(&self, entry: u32, s: &mut Session, segment: &Segment<'static>) {
+        if !s.running.active
+            && s.can_rest_captured()
+            && (s.tls == 0 || s.ssl != 0)
+            && segment.control().capture() != 0
+            && let Some(cell) = self.cell(entry)
+        {
+            postgres::rest(cell, s.tls != 0, true);
+        }
+    }
+
     /// A session whose machine is at rest stands aside until something matters. Asked before a read; of a MySQL session,
     /// before a read for a command's header. True when it stands aside now.
     #[inline]
@@ -157,15 +179,17 @@ impl Engine {
         capturing: bool,
     ) -> bool {
         let postgres = s.protocol() == Protocol::Postgres;
-        let rests = (if postgres { !capturing } else { requested == quiet::HEADER_BYTES })
+        let rests = (postgres || requested == quiet::HEADER_BYTES)
             && s.logged_in != 0
             && (s.tls == 0 || s.ssl != 0)
             && s.can_rest();
         if rests {
             let tls = s.tls != 0;
             if postgres {
-                s.forget_unnamed();
-                postgres::rest(cell, tls);
+                if !capturing {
+                    s.forget_unnamed();
+                }
+                postgres::rest(cell, tls, capturing);
             } else {
                 quiet::rest(cell, tls, capturing);
             }

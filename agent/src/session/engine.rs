@@ -324,6 +324,7 @@ impl Engine {
         self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
             s.bytes_out = s.bytes_out.wrapping_add(bytes.len() as u64);
             engine.feed(t, entry, s, segment, Direction::ToClient, bytes, ticket.stamp_ns);
+            engine.stand_aside_answered(entry, s, segment);
         });
     }
 

@@ -1,4 +1,4 @@
-//! The quiet way of a PostgreSQL session while capture is off: requests and answers are walked from header to header.
+//! The quiet way of a PostgreSQL session, for while capture is off: requests and answers are walked from header to header.
 //!
 //! A backend reads again only when it has answered all that it has read. So while a machine is at rest, a read that brings
 //! exactly one unit which names nothing (a simple Query; or Bind, Describe and Execute of the unnamed portal, behind a Parse
@@ -8,6 +8,9 @@
 //! What statements do to the session stands in their answers: a ParameterStatus, however it came about, a COPY that wants
 //! data, a stream. At the first such message the machine takes over, in the middle of an answer, and goes on from there.
 //! All others are skipped by their lengths.
+//!
+//! While capture is on a session at rest stands aside too, but nothing that moves passes: it only saves the reads that
+//! would block, of which every query has one, the trouble.
 //!
 //! The word of a session that stands aside: flags below, how much of a header was kept in bits 8 to 10, and above either
 //! these header bytes or how much of a message's payload is still to come.
@@ -21,6 +24,8 @@ use core::sync::atomic::Ordering;
 const ANSWERING: u64 = 1;
 /// That unit is a simple Query.
 const SIMPLE: u64 = 2;
+/// Capture is on: whatever moves is the machine's. Only reads that bring nothing pass, and every query has one of them.
+const CAPTURING: u64 = 4;
 /// The session is a PostgreSQL one, and stands aside.
 const POSTGRES: u64 = 1 << 5;
 const FLAGS: u64 = 0xff;
@@ -58,9 +63,17 @@ pub(super) fn is_ours(word: u64) -> bool {
     word & POSTGRES != 0
 }
 
-/// Lets the session stand aside from now on; its machine is at rest.
-pub(super) fn rest(cell: &Cell, tls: bool) {
-    cell.quiet.store(POSTGRES | if tls { TLS } else { 0 }, Ordering::Relaxed);
+/// True for the word of a session that stands aside while capture is on.
+#[inline(always)]
+pub(super) fn is_capturing(word: u64) -> bool {
+    word & CAPTURING != 0
+}
+
+/// Lets the session stand aside from now on; its machine is at rest, and knows that capture is on or off.
+#[inline(always)]
+pub(super) fn rest(cell: &Cell, tls: bool, capturing: bool) {
+    let marks = if tls { TLS } else { 0 } | if capturing { CAPTURING } else { 0 };
+    cell.quiet.store(POSTGRES | marks, Ordering::Relaxed);
 }
 
 /// Before a read from the socket (`at_tls` false) or the TLS library; `word` is the session's.
@@ -69,7 +82,8 @@ pub(super) fn before_read(cell: &Cell, word: u64, capturing: bool, at_tls: bool)
     if (word & TLS != 0) != at_tls {
         return Way::Pass;
     }
-    if capturing && word & FRAMING == 0 {
+    // Switched on or off: the machine is told, between two messages.
+    if capturing != is_capturing(word) && word & FRAMING == 0 {
         cell.quiet.store(LOUD, Ordering::Relaxed);
         return Way::Loud;
     }
@@ -85,7 +99,8 @@ pub(super) fn before_write(word: u64, at_tls: bool) -> Way {
 /// After a read that brought `bytes`: true when the session is loud again, and the machine has to be fed all of them.
 #[inline(always)]
 pub(super) fn after_read(cell: &Cell, word: u64, capturing: bool, bytes: &[u8]) -> bool {
-    let passes = if capturing && word & FRAMING == 0 { None } else { unit(bytes) };
+    let is_seen = is_capturing(word) || capturing && word & FRAMING == 0;
+    let passes = if is_seen { None } else { unit(bytes) };
     let next = match passes {
         Some(kind) => word & !SIMPLE | ANSWERING | kind,
         None => LOUD,
@@ -98,6 +113,7 @@ pub(super) fn after_read(cell: &Cell, word: u64, capturing: bool, bytes: &[u8]) 
 #[inline(always)]
 pub(super) fn after_write(cell: &Cell, word: u64, bytes: &[u8]) -> Option<Back> {
     let walked = match word >> KEPT_SHIFT & 7 {
+        _ if is_capturing(word) => Err(back(0, [].as_slice(), 0)),
         0 => walk(word & FLAGS, (word >> 32) as usize, bytes),
         kept => walk_from_kept(word, kept as usize, bytes),
     };

@@ -120,16 +120,23 @@ impl Session {
         if let Step::Event(event) = self.machine.read_entered(8192) {
             self.hear(event);
         }
-        let aside = self.may_rest && !self.capturing && self.machine.is_at_rest();
+        self.rest_if_it_may()
+    }
+
+    fn rest_if_it_may(&mut self) -> bool {
+        let aside = self.may_rest && self.machine.is_at_rest();
         if aside {
-            self.machine.forget_unnamed();
-            rest(self.cell, false);
+            if !self.capturing {
+                self.machine.forget_unnamed();
+            }
+            rest(self.cell, false, self.capturing);
         }
         aside
     }
 
     fn end_read(&mut self, aside: bool, bytes: &[u8]) {
         if !aside || after_read(self.cell, self.word(), self.capturing, bytes) {
+            self.machine.set_capturing(self.capturing);
             self.feed(FromClient, bytes);
         }
     }
@@ -141,7 +148,11 @@ impl Session {
 
     fn write(&mut self, bytes: &[u8]) {
         if self.word() == LOUD {
-            return self.feed(ToClient, bytes);
+            self.feed(ToClient, bytes);
+            if self.capturing && self.machine.is_capturing() {
+                self.rest_if_it_may();
+            }
+            return;
         }
         if let Some(back) = after_write(self.cell, self.word(), bytes) {
             assert_eq!(self.word(), LOUD);
@@ -291,7 +302,6 @@ fn a_query_for_which_the_server_waits_while_capture_is_switched_on_is_counted() 
     // A server whose reads block.
     let aside = session.begin_read();
     session.capturing = true;
-    session.machine.set_capturing(true);
     session.end_read(aside, &query("SELECT 2"));
     session.write(&[row(), ready()].concat());
     session.said(&["Started", "FirstResponse", "Query SELECT 2"]);
@@ -346,6 +356,34 @@ fn the_text_of_an_unnamed_statement_that_may_be_another_is_unknown_not_wrong() {
 }
 
 const TWO_UNITS: usize = 4;
+
+#[test]
+fn while_capture_is_on_only_reads_that_bring_nothing_pass() {
+    let mut session = Session::new();
+    session.capturing = true;
+    session.read(&query("SELECT 1"));
+    session.write(&[row(), ready()].concat());
+    assert_eq!(session.word(), POSTGRES | CAPTURING, "it stands aside as soon as it has answered");
+    assert!(session.begin_read() && session.begin_read());
+    session.said.clear();
+    session.read(&query("SELECT 2"));
+    session.write(&row());
+    assert_eq!(session.word(), LOUD);
+    session.write(&ready());
+    session.said(&["Started", "FirstResponse", "Query SELECT 2"]);
+    // What comes while it is idle is the machine's too.
+    session.write(&application("till 7"));
+    session.said(&["IdentityChanged"]);
+    session.begin_read();
+    session.capturing = false;
+    session.begin_read();
+    assert_eq!(session.word(), POSTGRES, "the machine was told");
+    assert!(!session.machine.is_capturing());
+    session.read(&query("SELECT 3"));
+    session.write(&[row(), ready()].concat());
+    session.said(&[]);
+    session.follows_with_capture_on();
+}
 
 /// Request and answer of unit number `n` out of those that a session may have.
 fn exchange(n: usize, name: &str) -> (Vec<u8>, Vec<u8>) {
@@ -413,7 +451,7 @@ fn a_session_that_stood_aside_says_the_same_as_one_that_never_did() {
 #[test]
 fn cipher_text_passes() {
     let session = Session::new();
-    rest(session.cell, true);
+    rest(session.cell, true, false);
     assert_eq!(before_read(session.cell, session.word(), false, false), Way::Pass);
     assert_eq!(before_write(session.word(), false), Way::Pass);
     assert_eq!(before_read(session.cell, session.word(), false, true), Way::Quiet);

@@ -168,7 +168,14 @@ impl Postgres {
         self.texts.reset();
     }
 
+    /// What [`set_capturing`](Machine::set_capturing) said last.
+    #[inline]
+    pub fn is_capturing(&self) -> bool {
+        self.capturing
+    }
+
     /// True between two units, both streams between two messages: what comes next depends on nothing that was before.
+    #[inline]
     pub fn is_at_rest(&self) -> bool {
         self.phase == Phase::Typed
             && self.logged_in
