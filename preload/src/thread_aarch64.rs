@@ -11,7 +11,8 @@
 core::arch::global_asm!(
     ".pushsection .tbss.perquery_thread,\"awT\",%nobits",
     ".balign 8",
-    ".local perquery_thread",
+    ".globl perquery_thread",
+    ".hidden perquery_thread",
     ".type perquery_thread,%object",
     ".size perquery_thread,8",
     "perquery_thread: .zero 8",
