@@ -5,6 +5,7 @@ pub mod aggregate;
 pub mod args;
 pub mod collect;
 pub mod commands;
+pub mod derived;
 pub mod digest;
 pub mod error;
 pub mod events;

@@ -27,6 +27,18 @@ impl Selection {
             None => self.custom_names.get(usize::from(id.checked_sub(CUSTOM_FIRST)?)).map(String::as_str),
         }
     }
+
+    /// Whether counter `id` was asked for in user mode, and in kernel mode.
+    pub fn modes(&self, id: CounterId) -> (bool, bool) {
+        let slot = id.checked_sub(CUSTOM_FIRST).and_then(|slot| self.wanted.custom.get(usize::from(slot)));
+        match slot {
+            Some(event) => (event.modifiers & 1 == 0, event.modifiers & 2 == 0),
+            None => {
+                let bit = 1u64 << (id & 63);
+                (self.wanted.kernel_only & bit == 0, self.wanted.user_only & bit == 0)
+            }
+        }
+    }
 }
 
 /// Why a list of events is not one. Its text names the event and says what to type.

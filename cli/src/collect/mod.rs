@@ -19,7 +19,7 @@ use crossbeam_channel::RecvTimeoutError;
 pub(crate) use drain::{Drain, Message};
 use in_flight::Slots;
 pub use in_flight::process_is_gone;
-use perquery_agent::counters::{CHEAP_MASK, CLIENT_WAIT_NS, Selection, Source, Unavailable, info};
+use perquery_agent::counters::{CHEAP_MASK, CLIENT_WAIT_NS, CounterId, Selection, Source, Unavailable, info};
 use perquery_agent::segment::layout::{PPM, header};
 use perquery_agent::segment::reader::{Mapping, decode_all, now_ns};
 pub(crate) use resolve::Resolver;
@@ -335,8 +335,18 @@ pub(crate) fn counter_metas(selection: &Selection) -> Vec<CounterMeta> {
             .to_owned(),
             unavailable: None,
             user_only: false,
+            mode: mode(selection, id).to_owned(),
         })
         .collect()
+}
+
+/// The mode that `:u` or `:k` asked for.
+fn mode(selection: &Selection, id: CounterId) -> &'static str {
+    match selection.modes(id) {
+        (true, false) => "user",
+        (false, true) => "kernel",
+        _ => "",
+    }
 }
 
 /// What the threads that recorded found out about their counters.

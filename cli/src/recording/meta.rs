@@ -32,6 +32,16 @@ pub struct CounterMeta {
     pub unavailable: Option<String>,
     /// Counted in user mode only although more was asked for.
     pub user_only: bool,
+    /// `user` or `kernel` where only that was asked for; empty: both, or the counter knows no modes.
+    #[serde(default)]
+    pub mode: String,
+}
+
+impl CounterMeta {
+    /// The mode that was counted: `user`, `kernel`, or empty for both.
+    pub fn counted_mode(&self) -> &str {
+        if self.user_only { "user" } else { &self.mode }
+    }
 }
 
 /// What was recorded, and since when.

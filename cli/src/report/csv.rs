@@ -1,7 +1,7 @@
 //! The CSV report: one line per row, for spreadsheets.
 //!
 //! The columns are the keys (a digest has two: its hash and its text), then the numbers of the JSON report with the
-//! dots of their names replaced by underscores: `latency_p95_ns`, `cpu_ns_sum`. An empty field is a number that is not
+//! dots of their names replaced by underscores: `latency_p95_ns`, `cpu_ns_sum`; those of `derived` have their own names. An empty field is a number that is not
 //! available. The sum of the rows that are not shown comes last, with `(other 7 rows)` in the first column. Warnings
 //! have no place in it: they go to the terminal.
 
@@ -9,6 +9,7 @@ use super::Report;
 use super::json::{Number, Quantiles, pid_of};
 use crate::aggregate::key::Label;
 use crate::aggregate::{Key, Row};
+use crate::derived::derived;
 use ::csv::WriterBuilder;
 use std::io::{self, Write};
 
@@ -62,6 +63,7 @@ fn header(report: &Report) -> Vec<String> {
             ["sum", "mean", "stderr", "counted_calls"].map(|part| format!("{}_{part}", counter.name)),
         );
     }
+    header.extend(derived(&report.counters).into_iter().map(|derived| derived.name));
     header
 }
 
@@ -110,5 +112,7 @@ fn numbers(report: &Report, row: &Row) -> Vec<String> {
             None => fields.extend([const { String::new() }; 4]),
         }
     }
+    let derived = derived(&report.counters);
+    fields.extend(derived.iter().map(|d| report.derived(row, d).map_or(String::new(), |v| v.to_string())));
     fields
 }

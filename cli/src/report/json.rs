@@ -71,8 +71,10 @@
 //! | `rows[].counters.*.stderr` | standard error of `sum`; 0 when all calls were counted |
 //! | `rows[].counters.*.counted_calls` | calls that were counted |
 //! | `rows[].counters.*.source` | where it comes from: `rusage`, `thread clock`, `perf software`, `perf hardware` |
+//! | `rows[].counters.*.mode` | `user` or `kernel`, where only that was counted; absent: both, or it knows no modes |
 //! | `rows[].counters.*.scaled` | true, or absent: the event was multiplexed and its values are scaled |
 //! | `rows[].counters.*.unavailable` | instead of all the others: why there is no number, and what to do |
+//! | `rows[].derived` | quotients of counters where both are known: `cycles_per_instruction`, `cache_misses_per_1000_instructions` |
 //! | `rows[].members` | only for batches, by `digest`: the different statements |
 //! | `rows[].members[].digest` | like `rows[].key.digest` |
 //! | `rows[].members[].text` | like `rows[].key.text` |
@@ -95,6 +97,7 @@ use super::{Completeness, Report};
 use crate::aggregate::distribution::Distribution;
 use crate::aggregate::key::{self, Label};
 use crate::aggregate::{Key, Row};
+use crate::derived::derived;
 use crate::recording::{CounterMeta, InFlight, Sampling, ServerInfo};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -158,6 +161,7 @@ struct RowObject<'a> {
     latency: Quantiles,
     first_byte: Option<Quantiles>,
     counters: CountersObject<'a>,
+    derived: DerivedObject<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     members: Vec<Member<'a>>,
 }
@@ -240,6 +244,8 @@ enum CounterObject<'a> {
         stderr: f64,
         counted_calls: u64,
         source: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        mode: &'a str,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         scaled: bool,
     },
@@ -272,11 +278,29 @@ impl Serialize for CountersObject<'_> {
                     stderr: tally.stderr(),
                     counted_calls: tally.counted,
                     source: &counter.source,
+                    mode: counter.counted_mode(),
                     scaled: tally.scaled,
                 },
                 None => CounterObject::Unavailable { unavailable: why_not(counter) },
             };
             map.serialize_entry(&counter.name, &object)?;
+        }
+        map.end()
+    }
+}
+
+struct DerivedObject<'a> {
+    report: &'a Report,
+    row: &'a Row,
+}
+
+impl Serialize for DerivedObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for derived in derived(&self.report.counters) {
+            if let Some(value) = self.report.derived(self.row, &derived) {
+                map.serialize_entry(&derived.name, &value)?;
+            }
         }
         map.end()
     }
@@ -312,6 +336,7 @@ fn row_object<'a>(report: &'a Report, row: &'a Row, others: Option<Option<usize>
         latency: Quantiles::of(&row.latency),
         first_byte: (row.first_byte.count() > 0).then(|| Quantiles::of(&row.first_byte)),
         counters: CountersObject { report, row },
+        derived: DerivedObject { report, row },
         members: members.map(|(d, n)| Member { digest: d.hex(), text: &d.text, statements: *n }).collect(),
     }
 }

@@ -13,6 +13,7 @@ pub mod text;
 pub use sort::{SortError, SortKey};
 
 use crate::aggregate::{Aggregator, Key, Limits, Row, Tally};
+use crate::derived::Derived;
 use crate::recording::{CounterMeta, InFlight, Loaded, Sampling, ServerInfo};
 use crate::warnings::Warning;
 use perquery_agent::counters::CounterId;
@@ -171,6 +172,11 @@ impl Report {
     /// Where the parts of keys and the totals of counters are found.
     pub fn aggregator(&self) -> &Aggregator {
         &self.aggregator
+    }
+
+    /// A quotient of two counters' means in `row`; `None` where one of them is not known.
+    pub fn derived(&self, row: &Row, derived: &Derived) -> Option<f64> {
+        derived.value(|counter| self.tally(row, counter.id)?.mean())
     }
 
     /// A counter's total in `row`.

@@ -20,6 +20,7 @@ fn counter(id: CounterId, name: &str, unit: &str, unavailable: Option<&str>) -> 
         source: "rusage".into(),
         unavailable: unavailable.map(str::to_owned),
         user_only: false,
+        mode: String::new(),
     }
 }
 
@@ -193,6 +194,7 @@ fn full() -> Report {
     (e.counts, e.weight) = (Default::default(), 4.0);
     e.counts.set(PAGE_FAULTS_MINOR, 3);
     e.counts.scaled = 1 << PAGE_FAULTS_MINOR;
+    about.meta.counters[1].mode = "user".into();
     a.add(&Sample { execution: &e, digest: &digest, members: &[], who: &who("bob", 0), server: 0 });
     Report::new(a, about, &Options { sort: SortKey::Latency, top: Some(5) }).unwrap()
 }
@@ -201,7 +203,7 @@ fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                let key = if path == "rows[].counters" { "*" } else { key };
+                let key = if ["rows[].counters", "rows[].derived"].contains(&path) { "*" } else { key };
                 let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
                 if key != "*" {
                     found.insert(path.clone());
@@ -265,6 +267,31 @@ fn machines_get_exact_numbers_and_reasons_instead_of_zeros() {
         json["rows"][2]["members"][0],
         serde_json::json!({"digest": begin, "text": "BEGIN", "statements": 3})
     );
+}
+
+#[test]
+fn cycles_and_instructions_make_a_column_of_their_own_in_every_format() {
+    let mut about = about();
+    about.meta.counters = vec![counter(5, "cycles", "", None), counter(6, "instructions", "", None)];
+    for counter in &mut about.meta.counters {
+        (counter.mode, counter.source) = ("user".into(), "perf hardware".into());
+    }
+    let mut a = Aggregator::new(&[Key::Digest], Limits::default());
+    let digest = Arc::new(Digest::of("SELECT c FROM sbtest1 WHERE id = ?"));
+    let mut e = execution(1, 1);
+    e.counts.set(5, 3_000_000);
+    e.counts.set(6, 2_000_000);
+    a.add(&Sample { execution: &e, digest: &digest, members: &[], who: &who("ann", 9), server: 0 });
+    let report = Report::new(a, about, &Options::default()).unwrap();
+    let text = printed(&report, Format::Text { width: 110 });
+    let columns = ["cycles:u/call", "instr:u/call", "cycles/instr", "3.00 M", "2.00 M", "1.50"];
+    assert!(columns.iter().all(|column| text.contains(column)), "{text}");
+    let json: Value = serde_json::from_str(&printed(&report, Format::Json)).unwrap();
+    assert_eq!(json["rows"][0]["derived"], serde_json::json!({"cycles_per_instruction": 1.5}));
+    assert_eq!(json["rows"][0]["counters"]["cycles"]["mode"], "user");
+    let csv = printed(&report, Format::Csv);
+    assert!(csv.lines().next().unwrap().ends_with(",cycles_per_instruction"), "{csv}");
+    assert!(csv.lines().nth(1).unwrap().ends_with(",1.5"), "{csv}");
 }
 
 #[test]

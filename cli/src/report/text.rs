@@ -4,6 +4,7 @@ use super::json::{pid_of, session_name};
 use super::{Others, Report, SortKey};
 use crate::aggregate::key::Label;
 use crate::aggregate::{Key, OTHER, Row};
+use crate::derived::derived;
 use crate::format::{clean, count, cut, duration, plural, wrap};
 use crate::recording::CounterMeta;
 use std::io::{self, Write};
@@ -12,6 +13,10 @@ use std::io::{self, Write};
 const STATEMENT_MIN: usize = 36;
 /// A statement is shown in at most so many lines.
 const STATEMENT_LINES: usize = 2;
+/// The weight of events that were asked for by name.
+const EVENT_WEIGHT: u32 = 75;
+/// The weight of quotients of such events.
+const DERIVED_WEIGHT: u32 = 65;
 /// Other parts of a key are cut to so many characters.
 const LABEL_MAX: usize = 24;
 
@@ -205,6 +210,11 @@ fn columns(report: &Report, rows: &[&Row]) -> Vec<Column> {
             None => "?".to_owned(),
         });
     }
+    for derived in derived(&report.counters) {
+        add(&derived.title, None, DERIVED_WEIGHT, &|row| {
+            report.derived(row, &derived).map_or("?".to_owned(), crate::derived::shown)
+        });
+    }
     columns
 }
 
@@ -216,7 +226,17 @@ fn short(counter: &CounterMeta) -> (String, u32) {
         "page_faults_major" => ("majflt/call", 15),
         "switches_voluntary" => ("waits/call", 23),
         "switches_involuntary" => ("preempt/call", 12),
-        name => return (format!("{}/call", clean(name)), 26),
+        name => {
+            let mode = match counter.counted_mode() {
+                "user" if !name.contains(':') => ":u",
+                "kernel" if !name.contains(':') => ":k",
+                _ => "",
+            };
+            // What nobody asked for by name is dispensable.
+            let weight = if counter.source.starts_with("perf") { EVENT_WEIGHT } else { 26 };
+            let name = if name == "instructions" { "instr" } else { name };
+            return (format!("{}{mode}/call", clean(name)), weight);
+        }
     };
     (title.to_owned(), weight)
 }

@@ -39,6 +39,8 @@ pub struct Captured {
     pub dropped: u64,
     /// Slices and workers whose execution was not found.
     pub unmatched: u64,
+    /// Bit n: counter n was multiplexed at times, and its values are scaled.
+    pub scaled: u64,
 }
 
 /// Capture, on.
@@ -74,6 +76,7 @@ impl Capture {
             seen: Vec::new(),
             only_connection,
             broken: 0,
+            scaled: 0,
         };
         Ok(Capture { mapping, selection, before, drain, side, claim })
     }
@@ -103,6 +106,7 @@ impl Capture {
             counters,
             dropped: after.dropped.saturating_sub(before.dropped) + drained.corrupt + side.broken,
             unmatched: side.parts.unmatched(),
+            scaled: side.scaled,
             seen: side.seen,
         })
     }
@@ -115,15 +119,17 @@ struct Side {
     seen: Vec<Seen>,
     only_connection: u64,
     broken: u64,
+    scaled: u64,
 }
 
 impl Side {
     fn take(&mut self, words: &[u64]) {
-        let Side { resolver, parts, seen, only_connection, broken } = self;
+        let Side { resolver, parts, seen, only_connection, broken, scaled } = self;
         decode_all(
             words,
             |mut execution| match execution.kind {
                 KIND_EXECUTION if is_statement(&execution) => {
+                    *scaled |= execution.counts.scaled & execution.counts.known;
                     resolver.with(&mut execution, |sample| seen.push(found(sample, parts, seen.len())));
                 }
                 KIND_SLICE => {

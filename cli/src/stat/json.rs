@@ -25,6 +25,7 @@
 //! | `statements[].latency_ns` | SUMMARY: from the command's last byte to the server's being ready for the next one |
 //! | `statements[].counters` | by name, SUMMARY or `unavailable`: `cpu_ns`, `page_faults_minor`, `cycles` |
 //! | `statements[].counters.*.unavailable` | why there is no number, and what to do |
+//! | `statements[].derived` | quotients of medians where both are known: `cycles_per_instruction`, `cache_misses_per_1000_instructions` |
 //! | `baseline` | an empty statement on the same connection, measured in turn; like one of `statements`, never net |
 //! | `comparison` | with `--compare`: every statement against the first, by headline and by latency |
 //! | `comparison[].statement` | its number; the first one is 1 |
@@ -56,6 +57,7 @@ use super::outcome::{Comparison, Cost, LATENCY, Outcome, Statement};
 use super::statistics::Summary;
 use crate::warnings::Warning;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// Version of the table above.
@@ -104,6 +106,7 @@ fn statement(of: &Statement) -> Value {
         "rows": of.rows,
         LATENCY: cost(of.cost(LATENCY)),
         "counters": counters,
+        "derived": of.derived.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -134,7 +137,7 @@ fn warning(of: &Warning) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stat::outcome::tests::example;
+    use crate::stat::outcome::tests::{example, example_with_cycles};
     use std::collections::BTreeSet;
 
     /// The keys of a document as the table writes them.
@@ -146,6 +149,7 @@ mod tests {
                     let path = match path {
                         "" => key.clone(),
                         _ if is_summary => format!("SUMMARY.{key}"),
+                        _ if path.ends_with(".derived") => format!("{path}.*"),
                         _ if path.ends_with(".counters") => format!("{path}.*"),
                         _ => format!("{path}.{key}"),
                     };
@@ -190,5 +194,7 @@ mod tests {
         assert!(one["counters"]["cycles"]["unavailable"].as_str().unwrap().contains("no such event"));
         assert_eq!(read["assertions"][0]["holds"], Value::Bool(false));
         assert_eq!(read["comparison"][0]["verdict"], "slower");
+        let derived = document(&example_with_cycles())["statements"][0]["derived"].clone();
+        assert_eq!(derived, json!({"cycles_per_instruction": 1.5}));
     }
 }

@@ -124,8 +124,14 @@ pub fn warnings(captured: &Captured, runs: &[Runs]) -> Vec<Warning> {
     if captured.unmatched > 0 {
         warnings.push(Warning::UnmatchedSlices { slices: captured.unmatched });
     }
-    let user_only: Vec<String> =
-        captured.counters.iter().filter(|c| c.user_only).map(|c| c.name.clone()).collect();
+    let names = |wanted: &dyn Fn(&CounterMeta) -> bool| -> Vec<String> {
+        captured.counters.iter().filter(|c| wanted(c)).map(|c| c.name.clone()).collect()
+    };
+    let multiplexed = names(&|c| captured.scaled & (1 << (c.id & 63)) != 0);
+    if !multiplexed.is_empty() {
+        warnings.push(Warning::Multiplexed { counters: multiplexed });
+    }
+    let user_only = names(&|c| c.user_only);
     if !user_only.is_empty() {
         warnings.push(Warning::UserModeOnly { counters: user_only });
     }

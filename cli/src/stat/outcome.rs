@@ -6,6 +6,7 @@ use super::measured::{Measured, Runs};
 use super::plan::Plan;
 use super::random::Random;
 use super::statistics::{Ratio, Summary, net_summary, ratio, summary};
+use crate::derived::derived;
 use crate::digest::safe_text;
 use crate::error::{Error, Result};
 use crate::recording::{CounterMeta, ServerInfo};
@@ -38,6 +39,8 @@ pub struct Statement {
     pub rows: [u64; 2],
     /// Its latency and, by name, its counters.
     pub costs: Vec<(String, Cost)>,
+    /// Quotients of medians, by name.
+    pub derived: Vec<(String, f64)>,
     /// The headline counter of each execution, for a histogram.
     pub headline_values: Vec<f64>,
 }
@@ -178,13 +181,20 @@ pub fn outcome(args: &Stat, plan: &Plan, measured: Measured) -> Result<Outcome> 
             };
             (what.name().to_owned(), cost)
         });
-        let costs = costs.collect();
+        let costs: Vec<(String, Cost)> = costs.collect();
+        let median = |name: &str| match costs.iter().find(|(known, _)| known == name) {
+            Some((_, Cost::Counted(summary))) => Some(summary.median),
+            _ => None,
+        };
+        let derived = derived(&measured.counters).into_iter();
+        let derived = derived.filter_map(|d| Some((d.value(|c| median(&c.name))?, d.name)));
         let rows = || of.recorded().map(|run| run.rows);
         Statement {
             sql: safe_text(measured.dialect, sql.as_bytes(), sql.len()),
             digest: of.digest.clone(),
             executions: of.recorded().count(),
             rows: [rows().min().unwrap_or(0), rows().max().unwrap_or(0)],
+            derived: derived.map(|(value, name)| (name, value)).collect(),
             costs,
             headline_values: whats
                 .iter()
@@ -351,6 +361,10 @@ pub(crate) mod tests {
     }
 
     fn computed(words: &[&str], runs: Vec<Runs>) -> Result<Outcome> {
+        computed_of(words, runs, counters())
+    }
+
+    fn computed_of(words: &[&str], runs: Vec<Runs>, counters: Vec<CounterMeta>) -> Result<Outcome> {
         let Verb::Stat(args) = Cli::parse_from(["perquery", "stat"].iter().chain(words)).verb else {
             unreachable!()
         };
@@ -358,15 +372,8 @@ pub(crate) mod tests {
         let server = ServerInfo { pid: 7, kind: "mariadb".to_owned(), ..ServerInfo::default() };
         let warnings = vec![Warning::DroppedRecords { records: 2 }];
         let dialect = perquery_agent::protocol::Dialect::MariaDb;
-        let measured = Measured {
-            server,
-            dialect,
-            connection_id: 35,
-            baseline_sql: "DO 0",
-            runs,
-            counters: counters(),
-            warnings,
-        };
+        let measured =
+            Measured { server, dialect, connection_id: 35, baseline_sql: "DO 0", runs, counters, warnings };
         outcome(&args, &plan, measured)
     }
 
@@ -375,6 +382,20 @@ pub(crate) mod tests {
         let words = ["-n", "3", "--compare", "--assert", "cpu_ns < 1us", "SELECT 'a'", "SELECT 'b'"];
         computed(&words, vec![runs([500, 510, 490]), runs([2000, 2100, 1900]), runs([8000, 8100, 7900])])
             .unwrap()
+    }
+
+    /// One statement on a machine that counts cycles and instructions.
+    pub(crate) fn example_with_cycles() -> Outcome {
+        let mut all = counters();
+        all.iter_mut().for_each(|counter| counter.unavailable = None);
+        let runs = |cycles| Runs {
+            rounds: vec![
+                Some(Run { latency_ns: 1, rows: 1, values: vec![(0, 1), (5, cycles), (6, 2000)] });
+                3
+            ],
+            digest: String::new(),
+        };
+        computed_of(&["-n", "3", "SELECT 'a'"], vec![runs(10), runs(3000)], all).unwrap()
     }
 
     #[test]

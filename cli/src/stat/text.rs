@@ -64,9 +64,18 @@ fn answer(outcome: &Outcome, statement: &Statement, width: usize, to: &mut impl 
         [fewest, most] if fewest == most => plural(most, "row"),
         [fewest, most] => format!("{fewest} to {most} rows"),
     };
+    let instructions = match statement.cost("instructions") {
+        Some(Cost::Counted(s)) if name == "cycles" => {
+            format!("{} instructions, ", shown("instructions", s.median))
+        }
+        _ => String::new(),
+    };
+    let quotient = statement.derived.iter().find(|(name, _)| name == "cycles_per_instruction");
+    let quotient = quotient
+        .map_or(String::new(), |(_, v)| format!("{} cycles per instruction, ", crate::derived::shown(*v)));
     let [low, high] = s.ci95;
     let told = format!(
-        "{what}: {} per execution (95 % sure: {} to {}){net}; {rows}{instead}",
+        "{what}: {} per execution (95 % sure: {} to {}){net}; {instructions}{quotient}{rows}{instead}",
         shown(name, s.median),
         shown(name, low),
         shown(name, high)
@@ -123,6 +132,10 @@ fn table(outcome: &Outcome, statement: &Statement, width: usize, to: &mut impl W
             Some(Cost::Counted(empty)) => writeln!(to, "  {:>9}", shown(name, empty.median))?,
             _ => writeln!(to)?,
         }
+    }
+    // Their names are longer than the column.
+    for (name, value) in &statement.derived {
+        writeln!(to, "  {name}: {}", crate::derived::shown(*value))?;
     }
     Ok(())
 }
@@ -232,7 +245,7 @@ fn notes(outcome: &Outcome, width: usize, to: &mut impl Write) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stat::outcome::tests::example;
+    use crate::stat::outcome::tests::{example, example_with_cycles};
 
     #[test]
     fn the_answer_comes_first_and_everything_else_is_there() {
@@ -256,6 +269,16 @@ mod tests {
             assert!(text.contains(needle), "{needle} in\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+
+    #[test]
+    fn where_there_are_cycles_they_are_the_answer() {
+        let mut text = Vec::new();
+        write(&example_with_cycles(), 160, &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let answer = "CPU cycles: 3.00 k per execution (95 % sure: 3.00 k to 3.00 k); 2.00 k instructions, 1.50 cycles per \
+                      instruction, 1 row\n";
+        assert!(text.contains(answer), "{text}");
     }
 
     #[test]
