@@ -392,12 +392,13 @@ fn a_user_space_read_takes_no_system_call_and_adds_the_register_to_the_offset() 
 
 #[test]
 fn any_doubt_about_the_page_means_the_system_call() {
-    let doubtful: [fn(&mut perf_event_mmap_page); 5] = [
+    let doubtful: [fn(&mut perf_event_mmap_page); 6] = [
         |page| page.index = 0,
         |page| page.pmc_width = 0,
         |page| page.pmc_width = 65,
         |page| page.time_running = 4000,
         |page| page.lock = 1,
+        |page| page.offset = -24,
     ];
     for change in doubtful {
         let mut page = offering_page();

@@ -103,7 +103,10 @@ pub(super) fn read<K: Kernel>(kernel: &mut K, page: &Page) -> Option<UserRead> {
         if unsafe { addr_of!((*page).lock).read_volatile() } == lock && lock & 1 == 0 {
             let shift = 64 - width;
             let signed = ((register << shift) as i64) >> shift;
-            return Some(UserRead { value: offset.wrapping_add(signed) as u64, enabled_ns, running_ns });
+            // Linux on aarch64 takes the register for unsigned between a read(2) and the thread's next turn; a page that
+            // is mapped in between has an offset that is 2^width too small.
+            let value = u64::try_from(offset.wrapping_add(signed)).ok()?;
+            return Some(UserRead { value, enabled_ns, running_ns });
         }
     }
     None
