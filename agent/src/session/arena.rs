@@ -198,40 +198,11 @@ impl Session {
         }
     }
 
-    /// A PostgreSQL session: its machine is told whether capture is on.
+    /// The machine of a PostgreSQL session.
     #[inline(always)]
-    pub(super) fn tell_capturing(&mut self, capturing: bool) {
-        if self.protocol() == Protocol::Postgres {
-            // SAFETY: `speak` wrote the machine before it set the protocol.
-            unsafe { self.postgres.assume_init_mut() }.set_capturing(capturing);
-        }
-    }
-
-    /// True for a PostgreSQL session whose machine is at rest, and was told last that capture is on.
-    #[inline(always)]
-    pub(super) fn can_rest_captured(&self) -> bool {
-        if self.protocol() != Protocol::Postgres {
-            return false;
-        }
+    pub(super) fn postgres(&mut self) -> Option<&mut Postgres> {
         // SAFETY: `speak` wrote the machine before it set the protocol.
-        let machine = unsafe { self.postgres.assume_init_ref() };
-        machine.is_capturing() && machine.is_at_rest()
-    }
-
-    /// A PostgreSQL session: see [`Postgres::forget_unnamed`].
-    pub(super) fn forget_unnamed(&mut self) {
-        if self.protocol() == Protocol::Postgres {
-            // SAFETY: `speak` wrote the machine before it set the protocol.
-            unsafe { self.postgres.assume_init_mut() }.forget_unnamed();
-        }
-    }
-
-    /// A PostgreSQL session: see [`Postgres::resume_answer`].
-    pub(super) fn resume_answer(&mut self, simple: bool) {
-        if self.protocol() == Protocol::Postgres {
-            // SAFETY: `speak` wrote the machine before it set the protocol.
-            unsafe { self.postgres.assume_init_mut() }.resume_answer(simple);
-        }
+        (self.protocol() == Protocol::Postgres).then(|| unsafe { self.postgres.assume_init_mut() })
     }
 
     /// Whose grammar.

@@ -5,8 +5,7 @@ use super::engine::{ASIDE, Engine, Ticket};
 use super::quiet::{self, Way};
 use super::quiet_postgres as postgres;
 use super::thread::Thread;
-use crate::protocol::Direction;
-use crate::segment::Segment;
+use crate::protocol::{Direction, Machine};
 use core::sync::atomic::Ordering;
 
 /// A session that stood aside is back after a read; with the header that was kept, if one was.
@@ -135,8 +134,10 @@ impl Engine {
             }
             s.bytes_in = s.bytes_in.wrapping_add(bytes.len() as u64);
             // Capture may have been switched on or off while the server waited for these bytes.
-            s.tell_capturing(segment.control().capture() != 0);
-            engine.feed(t, entry, s, segment, Direction::FromClient, bytes, 0);
+            if let Some(machine) = s.postgres() {
+                machine.set_capturing(segment.control().capture() != 0);
+            }
+            engine.feed_request(t, entry, s, segment, bytes);
         });
     }
 
@@ -145,27 +146,13 @@ impl Engine {
     pub fn write_end_back(&self, t: &mut Thread, ticket: Ticket, back: BackInAnswer, bytes: &[u8]) {
         let (entry, BackInAnswer(back)) = (ticket.entry(), back);
         self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
-            if let Some(simple) = back.unit {
-                s.resume_answer(simple);
+            if let (Some(simple), Some(machine)) = (back.unit, s.postgres()) {
+                machine.resume_answer(simple);
             }
             let rest = bytes.get(back.from..).unwrap_or(&[]);
             engine.feed(t, entry, s, segment, Direction::ToClient, back.kept(), 0);
             engine.feed(t, entry, s, segment, Direction::ToClient, rest, 0);
         });
-    }
-
-    /// After a write while capture is on: a PostgreSQL session whose query was answered by it stands aside. (With capture off
-    /// it does so before its next read, which also closes what capture left open.)
-    #[inline(always)]
-    pub(super) fn stand_aside_answered(&self, entry: u32, s: &mut Session, segment: &Segment<'static>) {
-        if !s.running.active
-            && s.can_rest_captured()
-            && (s.tls == 0 || s.ssl != 0)
-            && segment.control().capture() != 0
-            && let Some(cell) = self.cell(entry)
-        {
-            postgres::rest(cell, s.tls != 0, true);
-        }
     }
 
     /// A session whose machine is at rest stands aside until something matters. Asked before a read; of a MySQL session,
@@ -185,9 +172,9 @@ impl Engine {
             && s.can_rest();
         if rests {
             let tls = s.tls != 0;
-            if postgres {
+            if let Some(machine) = s.postgres() {
                 if !capturing {
-                    s.forget_unnamed();
+                    machine.forget_unnamed();
                 }
                 postgres::rest(cell, tls, capturing);
             } else {

@@ -323,8 +323,7 @@ impl Engine {
         let entry = ticket.entry();
         self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
             s.bytes_out = s.bytes_out.wrapping_add(bytes.len() as u64);
-            engine.feed(t, entry, s, segment, Direction::ToClient, bytes, ticket.stamp_ns);
-            engine.stand_aside_answered(entry, s, segment);
+            engine.feed_answer(t, entry, s, segment, bytes, ticket.stamp_ns);
         });
     }
 
@@ -484,14 +483,7 @@ impl Engine {
                 None | Some(Step::NeedMore) => return,
                 // What every query has.
                 Some(Step::Event(Event::Started)) => self.start_unit(t, entry, s, segment),
-                Some(Step::Event(Event::FirstResponse)) => {
-                    if s.running.first_byte_ns == 0 {
-                        s.running.first_byte_ns = stamp_ns;
-                    }
-                    if t.slice.session == entry {
-                        t.slice.responded = true;
-                    }
-                }
+                Some(Step::Event(Event::FirstResponse)) => self.first_response(t, entry, s, stamp_ns),
                 Some(step) => {
                     if !self.act(t, entry, s, segment, step, stamp_ns) {
                         return;
@@ -500,6 +492,17 @@ impl Engine {
             }
         }
         self.lose(s, segment);
+    }
+
+    /// The first response byte of what runs was sent.
+    #[inline(always)]
+    pub(super) fn first_response(&self, t: &mut Thread, entry: u32, s: &mut Session, stamp_ns: u64) {
+        if s.running.first_byte_ns == 0 {
+            s.running.first_byte_ns = stamp_ns;
+        }
+        if t.slice.session == entry {
+            t.slice.responded = true;
+        }
     }
 
     /// Acts on a machine's answer; false: there is no more to come from this input.

@@ -26,6 +26,7 @@ pub mod switches;
 mod thread;
 mod tls;
 mod unit;
+mod whole;
 pub mod worker;
 
 pub use arena::Cell;

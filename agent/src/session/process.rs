@@ -122,8 +122,8 @@ impl Process {
         self.state.load(Ordering::Relaxed) >= WAITING
     }
 
-    /// True where a thread may leave a query open and go on to wait for any of many sockets. PostgreSQL's processes serve one
-    /// session each.
+    /// True where a thread may leave a query open and go on to wait for any of many sockets. A process of PostgreSQL serves
+    /// one session.
     #[inline(always)]
     pub fn may_change_sessions(&self) -> bool {
         self.is_awake() && self.kind() != Kind::Postgres

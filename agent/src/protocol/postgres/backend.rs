@@ -22,20 +22,36 @@ const REST: u8 = u8::MAX;
 
 impl Postgres {
     pub(super) fn step_from_server(&mut self, input: &mut &[u8]) -> Step {
-        match self.walk_answer(input) {
+        match self.walk_answer::<true>(input) {
             Some(event) => Step::Event(event),
             None if input.is_empty() && !self.server.inside => Step::NeedMore,
             None => self.step_through_answer(input),
         }
     }
 
+    /// What [`step`](crate::protocol::Machine::step) does with messages that are there whole, without stopping at
+    /// [`Event::FirstResponse`]: whether there was one, and whether [`Event::Finished`] was the last. What is left is for
+    /// `step`.
+    #[inline]
+    pub fn take_answer(&mut self, input: &mut &[u8]) -> (bool, bool) {
+        if self.pending != 0 || self.phase != Phase::Typed || self.startup.is_owed() {
+            return (false, false);
+        }
+        let responded = self.units.responded;
+        let finished = self.walk_answer::<false>(input).is_some();
+        (!responded && self.units.responded, finished)
+    }
+
+    /// True when there is nothing to ask [`step`](crate::protocol::Machine::step) for before further bytes come.
+    #[inline]
+    pub fn has_told_all(&self) -> bool {
+        self.pending == 0 && !self.server.inside && !self.client.inside
+    }
+
     #[inline(never)]
     fn step_through_answer(&mut self, input: &mut &[u8]) -> Step {
         loop {
             if !self.server.inside {
-                if let Some(event) = self.walk_answer(input) {
-                    return Step::Event(event);
-                }
                 match self.server.take_header(input) {
                     Header::More => return Step::NeedMore,
                     Header::Malformed => return self.lose(LostReason::Malformed),
@@ -65,9 +81,9 @@ impl Postgres {
     }
 
     /// The short way for what nearly every answer consists of, as far as `input` holds the messages whole. What it leaves
-    /// is for [`take_header`](super::message::Message::take_header).
+    /// is for [`take_header`](super::message::Message::take_header). `STOPS`: at the first response too.
     #[inline(always)]
-    fn walk_answer(&mut self, input: &mut &[u8]) -> Option<Event> {
+    fn walk_answer<const STOPS: bool>(&mut self, input: &mut &[u8]) -> Option<Event> {
         if !self.units.running || !self.logged_in || !self.server.is_between() {
             return None;
         }
@@ -78,7 +94,9 @@ impl Postgres {
             }
             if !self.units.responded {
                 self.units.responded = true;
-                return Some(Event::FirstResponse);
+                if STOPS {
+                    return Some(Event::FirstResponse);
+                }
             }
             *input = rest;
             if kind == Kind::Row {

@@ -36,6 +36,19 @@ impl Postgres {
         }
     }
 
+    /// What [`step`](crate::protocol::Machine::step) does with messages that are there whole, without stopping at
+    /// [`Event::Started`], the only event that they have: true if there was one. What is left is for `step`.
+    #[inline]
+    pub fn take_requests(&mut self, input: &mut &[u8]) -> bool {
+        let mut started = false;
+        if self.pending == 0 && self.phase == Phase::Typed {
+            while let Whole::Event(_) = self.whole_request(input) {
+                started = true;
+            }
+        }
+        started
+    }
+
     #[inline(never)]
     fn step_through_request(&mut self, input: &mut &[u8]) -> Step {
         loop {
@@ -43,11 +56,6 @@ impl Postgres {
                 if self.quitting {
                     *input = &[];
                     return Step::NeedMore;
-                }
-                match self.whole_request(input) {
-                    Whole::Event(event) => return Step::Event(event),
-                    Whole::Nothing => return Step::NeedMore,
-                    Whole::Other => {}
                 }
                 match self.client.take_header(input) {
                     Header::More => return Step::NeedMore,
@@ -99,6 +107,7 @@ impl Postgres {
                 b'Q' => self.whole_query(payload),
                 b'B' => self.whole_bind(payload),
                 b'E' => self.whole_execute(payload),
+                b'P' => self.whole_parse(payload),
                 b'D' => Some(self.open_unit()),
                 b'S' => Some(self.complete_sync()),
                 _ => None,
@@ -130,6 +139,25 @@ impl Postgres {
         let started = self.open_unit();
         self.units.add_statement(asked, Asked::SIMPLE);
         self.close_unit();
+        Some(started)
+    }
+
+    /// Of the unnamed statement.
+    #[inline(always)]
+    fn whole_parse(&mut self, payload: &[u8]) -> Option<Option<Event>> {
+        let (name, rest) = split_string(payload)?;
+        let (text, _) = split_string(rest)?;
+        if !name.is_empty() {
+            return None;
+        }
+        self.texts.unnamed = Source::UNKNOWN;
+        if self.capturing {
+            let place = self.texts.claim(|place| self.units.refers_to(place)).ok()?;
+            self.texts.buffer_mut(place).push(text);
+            self.texts.unnamed = Source::in_buffer(place);
+        }
+        let started = self.open_unit();
+        self.units.add_parse(self.texts.unnamed);
         Some(started)
     }
 

@@ -56,7 +56,11 @@ const ANSWER_CAP: usize = 128;
 /// zeros is a valid machine once [`reset`](Self::reset) was called.
 ///
 /// After [`Event::Streaming`] or [`Step::Lost`] a unit that ran is void.
+///
+/// The order of the fields is that of memory: what every query touches lies together.
+#[repr(C)]
 pub struct Postgres {
+    units: Units,
     phase: Phase,
     capturing: bool,
     logged_in: bool,
@@ -84,16 +88,15 @@ pub struct Postgres {
     asked: Source,
     /// Key of the portal that a Bind makes.
     portal: u64,
-    startup: Startup,
     client: Message,
     server: Message,
+    texts: Texts,
     /// Statement's, portal's or parameter's name in the client's message.
     client_name: Bytes<NAME_CAP>,
     /// A string in the server's message.
     answer: Bytes<ANSWER_CAP>,
     identity: Identity,
-    units: Units,
-    texts: Texts,
+    startup: Startup,
 }
 
 // A session's share of the server's memory; most of it stays untouched.

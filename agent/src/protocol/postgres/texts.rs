@@ -87,13 +87,11 @@ struct Portal {
 
 const NO_PORTAL: Portal = Portal { key: 0, source: Source::NONE, executed: false };
 
-/// All texts that a session can refer to.
+/// All texts that a session can refer to. What every query touches is at the beginning.
+#[repr(C)]
 pub(super) struct Texts {
-    first: Bytes<TEXT_CAP>,
-    second: Bytes<TEXT_CAP>,
     /// The buffer that was written last is the second one.
     second_is_younger: bool,
-    statements: StatementMap,
     /// Something was inserted since the last reset.
     statements_used: bool,
     evicted_before: u64,
@@ -105,6 +103,9 @@ pub(super) struct Texts {
     named_portals: bool,
     announced: TextRef,
     announced_place: Place,
+    first: Bytes<TEXT_CAP>,
+    second: Bytes<TEXT_CAP>,
+    statements: StatementMap,
 }
 
 impl Texts {
@@ -158,10 +159,11 @@ impl Texts {
             true => (Place::First, Place::Second),
             false => (Place::Second, Place::First),
         };
-        let place = if !self.refers_to(older) && !elsewhere(older) {
-            older
-        } else if !self.refers_to(younger) && !elsewhere(younger) {
+        // The same one again, where that can be: it is in the caches.
+        let place = if !self.refers_to(younger) && !elsewhere(younger) {
             younger
+        } else if !self.refers_to(older) && !elsewhere(older) {
+            older
         } else {
             return Err(older);
         };

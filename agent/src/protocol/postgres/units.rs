@@ -78,8 +78,12 @@ impl Asked {
     }
 }
 
-/// The queue, and the answers to its front.
+/// The queue, and the answers to its front. What every query touches is at the end, so that it lies beside the like of the
+/// machine's other parts.
+#[repr(C)]
 pub(super) struct Units {
+    /// The members of all batches in the queue, one behind the other.
+    members: [Member; MEMBERS_MAX],
     ring: [Asked; UNITS_CAP],
     head: u8,
     len: u8,
@@ -95,8 +99,6 @@ pub(super) struct Units {
     /// CommandComplete messages.
     pub completed: u32,
     pub outcome: Outcome,
-    /// The members of all batches in the queue, one behind the other.
-    members: [Member; MEMBERS_MAX],
 }
 
 impl Units {
