@@ -37,3 +37,4 @@ pub mod sqlite;
 pub mod strings;
 pub mod sync;
 pub mod sys;
+pub mod ticks;

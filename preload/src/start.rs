@@ -22,6 +22,7 @@ fn start() {
         hooks::find_originals();
         thread::make_exit_key();
         find_rseq();
+        perquery_agent::ticks::start();
         // Asks in a throw-away child where a wrong answer could be a signal; see there.
         let _ = perquery_agent::counters::probe_seccomp();
     }
