@@ -19,7 +19,7 @@
 /// First word of a segment: "PERQUERY" in little endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PERQUERY");
 /// See the module's documentation for when it changes.
-pub const LAYOUT_VERSION: u64 = 1;
+pub const LAYOUT_VERSION: u64 = 2;
 /// The name of the memfd, as /proc/PID/fd shows it: `/memfd:perquery-segment (deleted)`.
 pub const MEMFD_NAME: &core::ffi::CStr = c"perquery-segment";
 
@@ -109,26 +109,26 @@ pub mod control {
 pub mod lane {
     /// pid << 32 | tid of the owner, 0 when free.
     pub const OWNER: usize = 0;
-    /// CLOCK_MONOTONIC when the owner took it: a process that started later under the same pid is not the owner.
-    pub const TAKEN_NS: usize = 1;
+    /// Executions recorded. (The words up to 7 are one cache line: what each record changes.)
+    pub const EXECUTIONS: usize = 1;
     /// The ring's head.
     pub const HEAD: usize = 2;
     /// Records dropped because the ring was full.
     pub const DROPS: usize = 3;
-    /// Counters of perf that this thread can only count in user mode, mask.
-    pub const USER_MODE_ONLY: usize = 4;
+    /// Executions whose CPU time was known without a system call.
+    pub const CPU_FOR_FREE: usize = 4;
     /// The ring's last jump: from this position.
     pub const SKIP_FROM: usize = 5;
     /// The ring's last jump: to this position.
     pub const SKIP_TO: usize = 6;
     /// Why a wanted counter is unavailable here: 64 reason bytes, by counter number.
     pub const UNAVAILABLE: usize = 8;
-    /// Executions recorded.
-    pub const EXECUTIONS: usize = 16;
+    /// Counters of perf that this thread can only count in user mode, mask.
+    pub const USER_MODE_ONLY: usize = 16;
     /// Executions whose dear counters were read.
     pub const COUNTED: usize = 17;
-    /// Executions whose CPU time was known without a system call.
-    pub const CPU_FOR_FREE: usize = 18;
+    /// CLOCK_MONOTONIC when the owner took it: a process that started later under the same pid is not the owner.
+    pub const TAKEN_NS: usize = 18;
     /// Time spent on readings, ns.
     pub const SPENT_NS: usize = 19;
     /// The present probability of being counted, in millionths.

@@ -26,7 +26,26 @@
 //!      …   inline text, zero padded to words
 //! ```
 //!
+//! An execution of which there is less to say takes a short record, so that it fits into little more than a cache line:
+//!
+//! ```text
+//! word  0  length in words u32 | KIND_SHORT u16 | reserved u16
+//!       1  session uid
+//!       2  start, CLOCK_MONOTONIC ns
+//!       3  latency ns u32 | first row ns u32 (u32::MAX: none)
+//!       4  identity hash
+//!       5  text hash
+//!       6  text length u32 | unit number within the session u32
+//!       7  rows returned u32 | rows affected u32
+//!       8  tid u32 | flags u16 | dialect u8 | command u8
+//! ```
+//!
+//! It stands for a record with weight 1, one statement, and neither error nor counters but those that [`FLAG_UNSWITCHED`]
+//! means.
+//!
 //! A new field means a new layout version, except in reserved places that old readers ignore.
+
+use crate::counters::{CPU_NS, SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY};
 
 /// A record that only fills the ring up to its end.
 pub const KIND_PAD: u16 = 0;
@@ -39,8 +58,13 @@ pub const KIND_SLICE: u16 = 2;
 /// process that was running at that time.
 pub const KIND_WORKER: u16 = 3;
 
+/// One execution of a unit, in short.
+pub const KIND_SHORT: u16 = 4;
+
 /// Words of the fixed part.
 pub const FIXED_WORDS: usize = 20;
+/// Words of a short record.
+pub const SHORT_WORDS: usize = 9;
 /// No record is longer: fixed part, 64 counters, 64 members, a text of 4 KiB.
 pub const RECORD_MAX_WORDS: usize = FIXED_WORDS + 64 + 2 * MEMBERS_MAX + 512;
 /// A batch lists at most so many different statements; the rest is counted in `statements` only.
@@ -68,6 +92,10 @@ pub const FLAG_LATE_START: u32 = 1 << 7;
 pub const FLAG_STOPPED_EARLY: u32 = 1 << 8;
 /// The weight is that of the thread's time slice: all executions that began in it were chosen together.
 pub const FLAG_CHOSEN_BY_SLICE: u32 = 1 << 9;
+/// Of a short record only: the thread was not switched, so its CPU time was the latency.
+pub const FLAG_UNSWITCHED: u32 = 1 << 15;
+/// The counters that this means: CPU time, and no switches.
+pub const UNSWITCHED_MASK: u64 = 1 << CPU_NS | 1 << SWITCHES_VOLUNTARY | 1 << SWITCHES_INVOLUNTARY;
 /// A slice of time in which executions are chosen together, ns.
 pub const CHOICE_SLICE_NS: u64 = 1 << 24;
 
@@ -139,6 +167,49 @@ mod owned {
     /// Decodes one record from the words a lane delivered; `None` when they contradict themselves (a hostile or broken
     /// writer). Never panics, never allocates more than the words given.
     pub fn decode(words: &[u64]) -> Option<Execution> {
+        match words.first()? >> 32 & 0xffff {
+            kind if kind == u64::from(KIND_SHORT) => decode_short(words),
+            _ => decode_long(words),
+        }
+    }
+
+    fn decode_short(words: &[u64]) -> Option<Execution> {
+        let [_, uid, start, times, identity, text_hash, text, rows, rest]: [u64; SHORT_WORDS] =
+            words.try_into().ok()?;
+        let low = |w: u64| u64::from(w as u32);
+        let high = |w: u64| w >> 32;
+        let flags = high(rest) as u16 as u32;
+        let mut counts = Counts::new();
+        if flags & FLAG_UNSWITCHED != 0 {
+            counts.set(CPU_NS, low(times));
+            counts.set(SWITCHES_VOLUNTARY, 0);
+            counts.set(SWITCHES_INVOLUNTARY, 0);
+        }
+        Some(Execution {
+            kind: KIND_EXECUTION,
+            session_uid: uid,
+            start_ns: start,
+            latency_ns: low(times),
+            first_byte_ns: Some(high(times)).filter(|ns| *ns != u64::from(u32::MAX)),
+            identity_hash: identity,
+            text_hash,
+            text_len: text as u32,
+            rows_returned: low(rows),
+            rows_affected: high(rows),
+            weight: 1.0,
+            exact: counts.known,
+            counts,
+            unit: high(text) as u32,
+            tid: rest as u32,
+            flags: flags & !FLAG_UNSWITCHED,
+            statements: 1,
+            dialect: Dialect::from_u8((rest >> 48) as u8),
+            command: Command::from_u8((rest >> 56) as u8),
+            ..Execution::default()
+        })
+    }
+
+    fn decode_long(words: &[u64]) -> Option<Execution> {
         let fixed: &[u64; FIXED_WORDS] = words.get(..FIXED_WORDS)?.try_into().ok()?;
         let low = |w: u64| w as u32;
         let high = |w: u64| (w >> 32) as u32;

@@ -1,7 +1,9 @@
 //! Writes a record into a lane's ring.
 
 use super::Lane;
-use super::record::{FIXED_WORDS, MEMBERS_MAX};
+use super::record::{
+    FIXED_WORDS, FLAG_UNSWITCHED, KIND_SHORT, MEMBERS_MAX, NO_FIRST_BYTE, SHORT_WORDS, UNSWITCHED_MASK,
+};
 use crate::counters::Counts;
 use crate::protocol::{Command, Dialect, Member};
 
@@ -89,6 +91,41 @@ pub fn write_inline(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Mem
     true
 }
 
+/// Writes `f` as a short record, if it says no more than such a one can: neither error nor members nor text, weight 1,
+/// the counters of [`UNSWITCHED_MASK`] (`exact`) or none. `None`: it says more; else as [`write`].
+#[inline(always)]
+pub fn write_short(lane: &Lane<'_>, f: &Fields) -> Option<bool> {
+    let short = |n: u64| u32::try_from(n).ok().filter(|n| *n != u32::MAX);
+    let first_byte = if f.first_byte_ns == NO_FIRST_BYTE { u32::MAX } else { short(f.first_byte_ns)? };
+    let unswitched = match f.exact {
+        0 => 0,
+        UNSWITCHED_MASK => FLAG_UNSWITCHED,
+        _ => return None,
+    };
+    let (latency, returned, affected) =
+        (short(f.latency_ns)?, short(f.rows_returned)?, short(f.rows_affected)?);
+    if f.error_code != 0 {
+        return None;
+    }
+    let Some(slot) = lane.ring().reserve(SHORT_WORDS, KIND_SHORT) else {
+        lane.count_drop();
+        return Some(false);
+    };
+    let about = (f.flags | unswitched) & 0xffff | (f.dialect as u32) << 16 | (f.command as u32) << 24;
+    slot.set_fixed(&[
+        f.session_uid,
+        f.start_ns,
+        pair(latency, first_byte),
+        f.identity_hash,
+        f.text_hash,
+        pair(f.text_len, f.unit),
+        pair(returned, affected),
+        pair(f.tid, about),
+    ]);
+    slot.publish();
+    Some(true)
+}
+
 fn pair(low: u32, high: u32) -> u64 {
     low as u64 | (high as u64) << 32
 }
@@ -101,6 +138,57 @@ mod tests {
     use crate::segment::Segment;
     use crate::segment::record::{KIND_EXECUTION, RECORD_MAX_WORDS, decode};
     use std::vec::Vec;
+
+    #[test]
+    fn a_short_record_says_the_same_as_a_long_one() {
+        let words = words(SMALL);
+        let segment = Segment::format(&words, SMALL, 1, 1, b"").unwrap();
+        let lane = segment.lane(2).unwrap();
+        let plain = Fields {
+            kind: KIND_EXECUTION,
+            session_uid: 5,
+            start_ns: 6 << 40,
+            latency_ns: 700,
+            first_byte_ns: 3,
+            identity_hash: 9,
+            text_hash: 8,
+            text_len: 5000,
+            rows_returned: 10,
+            rows_affected: 11,
+            weight: 1.0,
+            unit: 14,
+            tid: 15,
+            flags: 1 << 8,
+            statements: 1,
+            dialect: Dialect::Sqlite,
+            command: Command::Sqlite,
+            ..Fields::default()
+        };
+        let unswitched = Fields { exact: UNSWITCHED_MASK, first_byte_ns: NO_FIRST_BYTE, ..plain };
+        for fields in [plain, unswitched] {
+            let mut counts = Counts::new();
+            if fields.exact != 0 {
+                counts.known = UNSWITCHED_MASK;
+                counts.values[0] = fields.latency_ns;
+            }
+            assert!(write(&lane, &fields, &counts, &[], &[]));
+            assert_eq!(write_short(&lane, &fields), Some(true));
+            let mut seen = Vec::new();
+            lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |w| seen.push(decode(w).unwrap())).unwrap();
+            let [long, short] = &seen[..] else { panic!("two records") };
+            assert_eq!(std::format!("{long:?}"), std::format!("{short:?}"));
+        }
+        for more in [
+            Fields { latency_ns: 5_000_000_000, ..plain },
+            Fields { first_byte_ns: 5_000_000_000, ..plain },
+            Fields { rows_returned: 1 << 32, ..plain },
+            Fields { rows_affected: 1 << 32, ..plain },
+            Fields { error_code: 19, ..plain },
+            Fields { exact: 1, ..plain },
+        ] {
+            assert_eq!(write_short(&lane, &more), None);
+        }
+    }
 
     #[test]
     fn what_is_written_is_what_is_decoded() {
