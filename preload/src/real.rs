@@ -37,6 +37,11 @@ impl Original {
         self.name
     }
 
+    /// True when the function may be found later, though it can't be now.
+    pub fn may_come(&self) -> bool {
+        self.library.is_some()
+    }
+
     /// The function's address; 0 when there is none.
     ///
     /// The constructor asks for all of libc's, so that no hook has to search; a hook that runs earlier searches itself.

@@ -11,30 +11,37 @@ use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering};
 use perquery_agent::session::{Engine, Thread};
+use perquery_agent::sqlite::Steps;
 
 #[cfg_attr(target_arch = "x86_64", path = "thread_x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "thread_aarch64.rs")]
 mod word;
 
-struct Slot(UnsafeCell<Thread>);
+/// What belongs to a thread. Never moves.
+struct Slot {
+    thread: UnsafeCell<Thread>,
+    steps: UnsafeCell<Steps>,
+}
 
 thread_local! {
     // Constant initial value and no destructor: the storage is part of the thread from its first to its last
     // instruction, and reaching it never allocates.
-    static THREAD: Slot = const { Slot(UnsafeCell::new(Thread::new())) };
+    static THREAD: Slot = const {
+        Slot { thread: UnsafeCell::new(Thread::new()), steps: UnsafeCell::new(Steps::new()) }
+    };
 }
 
 /// The thread's own storage, looked up the long way once a thread.
 #[inline(always)]
-fn state() -> Option<*mut Thread> {
+fn state() -> Option<*const Slot> {
     let known = word::load();
-    if known != 0 { Some(known as *mut Thread) } else { find_state() }
+    if known != 0 { Some(known as *const Slot) } else { find_state() }
 }
 
 #[cold]
 #[inline(never)]
-fn find_state() -> Option<*mut Thread> {
-    let state = THREAD.try_with(|slot| slot.0.get()).ok()?;
+fn find_state() -> Option<*const Slot> {
+    let state = THREAD.try_with(|slot| &raw const *slot).ok()?;
     word::store(state as usize);
     Some(state)
 }
@@ -47,7 +54,7 @@ pub fn with<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R
     let state = state()?;
     // SAFETY: the pointer is to this thread's own storage. A signal handler that comes in the middle of `work` makes a
     // second reference, which it gives up at once, because `enter` answers false.
-    let thread = unsafe { &mut *state };
+    let thread = unsafe { &mut *(*state).thread.get() };
     if !thread.enter(frame) {
         return None;
     }
@@ -59,6 +66,21 @@ pub fn with<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R
     });
     thread.leave();
     result
+}
+
+/// Runs `work` with the thread's state for steps of SQLite, whether or not the agent was interrupted: only steps use it,
+/// and SQLite must not be called from a signal handler.
+#[inline(always)]
+pub fn steps<R>(work: impl FnOnce(&mut Steps) -> R) -> Option<R> {
+    let state = state()?;
+    // SAFETY: this thread's own storage; no `work` steps or ends in another one's reference.
+    Some(work(unsafe { &mut *(*state).steps.get() }))
+}
+
+/// [`with`] and [`steps`].
+#[inline(always)]
+pub fn with_steps<R>(work: impl FnOnce(&'static Engine, &mut Thread, &mut Steps) -> R) -> Option<R> {
+    with(|engine, t| steps(|steps| work(engine, t, steps))).flatten()
 }
 
 /// Key + 1 of the thread-specific value whose destructor is our "this thread ends"; 0: none.

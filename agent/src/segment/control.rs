@@ -38,6 +38,11 @@ impl<'a> Control<'a> {
         self.word(at::CAPTURE).load(Ordering::Acquire)
     }
 
+    /// The word that [`capture`](Self::capture) reads.
+    pub fn capture_word(&self) -> &'a AtomicU64 {
+        self.word(at::CAPTURE)
+    }
+
     /// The generation of the present or last capture.
     #[inline]
     pub fn generation(&self) -> u64 {

@@ -49,6 +49,17 @@ impl<'a> SessionSlot<'a> {
         SessionSlot { words }
     }
 
+    /// The slot of these words.
+    #[inline(always)]
+    pub(crate) fn of(words: &'a [AtomicU64; SESSION_WORDS]) -> Self {
+        SessionSlot { words }
+    }
+
+    /// Its words.
+    pub(crate) fn words(&self) -> &'a [AtomicU64; SESSION_WORDS] {
+        self.words
+    }
+
     #[inline]
     fn word(&self, at: usize) -> &'a AtomicU64 {
         self.words.get(at).unwrap_or(&NONE)
@@ -106,6 +117,12 @@ impl<'a> SessionSlot<'a> {
         self.set(at::TEXT_LEN, text_len as u64 | (prefix.len() as u64) << 32);
         store_bytes(self.words.get(at::PREFIX..SESSION_WORDS).unwrap_or(&[]), prefix);
         // Release: the text is there before the start time says so.
+        self.word(at::START_NS).store(start_ns, Ordering::Release);
+    }
+
+    /// A unit with the same text as the one before starts.
+    #[inline]
+    pub fn start_again(&self, start_ns: u64) {
         self.word(at::START_NS).store(start_ns, Ordering::Release);
     }
 

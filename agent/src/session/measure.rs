@@ -7,9 +7,9 @@ use crate::counters::{CHEAP_MASK, CLIENT_WAIT_NS, CPU_NS, SWITCHES_INVOLUNTARY, 
 use crate::segment::Lane;
 
 /// Known without a system call when the thread was not switched.
-const FREE_MASK: u64 = 1 << CPU_NS | 1 << SWITCHES_VOLUNTARY | 1 << SWITCHES_INVOLUNTARY;
+pub(super) const FREE_MASK: u64 = 1 << CPU_NS | 1 << SWITCHES_VOLUNTARY | 1 << SWITCHES_INVOLUNTARY;
 /// Counters that need perf events.
-const PERF_MASK: u64 = !(CHEAP_MASK | 1 << CLIENT_WAIT_NS);
+pub(super) const PERF_MASK: u64 = !(CHEAP_MASK | 1 << CLIENT_WAIT_NS);
 
 /// What [`Thread::end_work`] found out, beside the counts.
 #[derive(Clone, Copy, Default)]

@@ -5,6 +5,7 @@
 //! `unsafe` is used for the cell that holds the segment: written once, before the state that lets others read it.
 #![allow(unsafe_code)]
 
+use super::gate::GATE;
 use crate::clock::monotonic_ns;
 use crate::segment::layout::{MEMFD_NAME, Shape, header};
 use crate::segment::{Refused, Segment};
@@ -151,8 +152,18 @@ impl Process {
                 }
             }
         };
+        self.settle(next);
+    }
+
+    /// The state changes, and with it what the hooks look at.
+    fn settle(&self, next: u8) {
         // Release: publishes the segment.
         self.state.store(next, Ordering::Release);
+        match (next, self.segment()) {
+            (LIVE, Some(segment)) => GATE.follow(segment.control().capture_word()),
+            (WAITING, _) => GATE.open(),
+            _ => GATE.shut(),
+        }
     }
 
     /// What kind of server this is.
@@ -179,7 +190,7 @@ impl Process {
     pub fn segment_or_attach(&self) -> Option<Segment<'static>> {
         if self.state.compare_exchange(WAITING, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             let next = if self.attach().is_some() { LIVE } else { INERT };
-            self.state.store(next, Ordering::Release);
+            self.settle(next);
         }
         self.segment().copied()
     }

@@ -55,8 +55,6 @@ pub struct Thread {
     /// The TLS connection whose SSL_* call is on this thread's stack.
     pub(super) ssl: usize,
     pub(super) ssl_frame: usize,
-    /// SQLite: the frame of the outermost sqlite3_step or prepare on this thread's stack.
-    pub sqlite_frame: usize,
     /// What is wanted in the generation.
     pub(super) wanted: Wanted,
     pub(crate) counts: Counts,
@@ -105,7 +103,6 @@ impl Thread {
             end: Reading::new(),
             counts: Counts::new(),
             exit_registered: false,
-            sqlite_frame: 0,
         }
     }
 
@@ -145,6 +142,12 @@ impl Thread {
         self.inside = 0;
     }
 
+    /// The capture generation that the thread is prepared for.
+    #[inline(always)]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The process this thread belongs to, as of its last arrival.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -161,8 +164,13 @@ impl Thread {
     }
 
     /// True when the library still has to register this thread's exit; answers true once.
+    #[inline(always)]
     pub fn wants_exit_registration(&mut self) -> bool {
-        !core::mem::replace(&mut self.exit_registered, true)
+        let wants = !self.exit_registered;
+        if wants {
+            self.exit_registered = true;
+        }
+        wants
     }
 }
 

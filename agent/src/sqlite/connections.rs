@@ -1,146 +1,186 @@
 //! SQLite connections by address: the sessions of an embedded database.
 //!
+//! Read at every execution without a lock; described under a `busy` mark, once in each capture.
+//!
 //! # Safety
 //!
-//! `unsafe` is used to hand out an entry while its `busy` word is held.
+//! `unsafe` is used to go back from an address to a connection, which lives in a static, and to a slot, which lives in a
+//! mapping that is never given up.
 #![allow(unsafe_code)]
 
 use super::Library;
+use super::statements::Word;
 use crate::hash::content_hash;
 use crate::protocol::Dialect;
+use crate::segment::layout::SESSION_WORDS;
 use crate::segment::{Segment, SessionSlot, TextKind};
 use crate::session::{Thread, identity, take_slot};
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const ENTRIES: usize = 1024;
 const PROBES: usize = 32;
 
-/// A connection.
-#[derive(Clone, Copy)]
+/// A connection, in a cache line of its own. All zero: nobody's.
+#[repr(C, align(64))]
 pub struct Connection {
-    uid: u64,
-    slot: u32,
-    pid: u32,
-    identity_hash: u64,
-    identity_generation: u64,
-    unit: u32,
-}
-
-impl Connection {
-    const NONE: Connection =
-        Connection { uid: 0, slot: 0, pid: 0, identity_hash: 0, identity_generation: 0, unit: 0 };
-
-    /// Where the connection shows what it runs.
-    pub fn slot<'a>(&self, segment: &Segment<'a>) -> Option<SessionSlot<'a>> {
-        segment.session(self.slot.checked_sub(1)? as usize)
-    }
-}
-
-struct Entry {
+    /// Its address.
     key: AtomicUsize,
     busy: AtomicU32,
-    connection: UnsafeCell<Connection>,
+    /// The process that described it.
+    pid: AtomicU32,
+    /// The capture in which it was described last.
+    capture: Word,
+    /// Session slot; null: none.
+    slot: AtomicPtr<[AtomicU64; SESSION_WORDS]>,
+    /// Its session's number.
+    pub uid: Word,
+    /// Names its identity in the text store.
+    pub identity_hash: Word,
+    /// Executions so far.
+    pub unit: Word,
+    /// The text that its slot shows.
+    pub shown: Word,
+}
+
+const _: () = assert!(size_of::<Connection>() == 64);
+
+impl Connection {
+    const fn nobodys() -> Self {
+        Connection {
+            key: AtomicUsize::new(0),
+            busy: AtomicU32::new(0),
+            pid: AtomicU32::new(0),
+            capture: Word::new(),
+            slot: AtomicPtr::new(core::ptr::null_mut()),
+            uid: Word::new(),
+            identity_hash: Word::new(),
+            unit: Word::new(),
+            shown: Word::new(),
+        }
+    }
+
+    /// True when it is connection `key`, described in this capture by this process.
+    #[inline(always)]
+    pub fn is(&self, key: usize, capture: u64, pid: u32) -> bool {
+        self.key.load(Ordering::Acquire) == key
+            && self.capture.get() == capture
+            && self.pid.load(Ordering::Relaxed) == pid
+    }
+
+    /// Where it shows what it runs.
+    #[inline(always)]
+    pub fn slot(&self) -> Option<SessionSlot<'static>> {
+        // SAFETY: null, or the words of a slot of this process's segment, which is mapped for good.
+        unsafe { self.slot.load(Ordering::Relaxed).as_ref() }.map(SessionSlot::of)
+    }
+
+    fn set_slot(&self, slot: Option<SessionSlot<'static>>) {
+        let words = slot.map_or(core::ptr::null(), |slot| core::ptr::from_ref(slot.words()));
+        self.slot.store(words.cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Runs `work` unless another thread is describing it.
+    fn describing<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
+        if self.busy.swap(1, Ordering::Acquire) != 0 {
+            return None;
+        }
+        let result = work();
+        self.busy.store(0, Ordering::Release);
+        Some(result)
+    }
+
+    fn describe(&self, t: &Thread, segment: &Segment<'static>, capture: u64, library: &impl Library) {
+        let pid = t.pid();
+        if self.uid.get() == 0 || self.pid.load(Ordering::Relaxed) != pid {
+            self.uid.set(segment.next_uid());
+            self.unit.set(0);
+            self.pid.store(pid, Ordering::Relaxed);
+            let number = take_slot(pid, self.uid.get(), segment);
+            self.set_slot(number.checked_sub(1).and_then(|n| segment.session(n as usize)));
+        }
+        let encoded = identity::encode(b"", library.database(), library.program(), b"");
+        self.identity_hash.set(content_hash(encoded.as_slice()));
+        segment.texts().put(self.identity_hash.get(), TextKind::Identity, encoded.as_slice());
+        if let Some(slot) = self.slot() {
+            slot.identify(Dialect::Sqlite, 0, self.identity_hash.get());
+        }
+        self.shown.set(0);
+        self.capture.set(capture);
+    }
+
+    /// Becomes nobody's again.
+    fn forget(&self, pid: u32) {
+        // A forked child has its parent's connections in its memory, but not in its hands.
+        if self.pid.load(Ordering::Relaxed) == pid
+            && let Some(slot) = self.slot()
+        {
+            slot.release();
+        }
+        self.uid.set(0);
+        self.set_slot(None);
+        self.capture.set(0);
+    }
 }
 
 /// All connections.
 pub struct Connections {
-    entries: [Entry; ENTRIES],
+    entries: [Connection; ENTRIES],
 }
-
-// SAFETY: a connection is reached only while its `busy` word is held.
-unsafe impl Sync for Connections {}
 
 impl Connections {
     /// None.
     pub const fn new() -> Self {
-        let entries = [const {
-            Entry {
-                key: AtomicUsize::new(0),
-                busy: AtomicU32::new(0),
-                connection: UnsafeCell::new(Connection::NONE),
-            }
-        }; ENTRIES];
-        Connections { entries }
+        Connections { entries: [const { Connection::nobodys() }; ENTRIES] }
     }
 
-    fn places(&self, key: usize) -> impl Iterator<Item = &Entry> {
+    fn places(&self, key: usize) -> impl Iterator<Item = &Connection> {
         let first = (key >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         (0..PROBES).filter_map(move |n| self.entries.get((first + n) % ENTRIES))
     }
 
-    fn with<R>(entry: &Entry, work: impl FnOnce(&mut Connection) -> R) -> Option<R> {
-        if entry.busy.swap(1, Ordering::Acquire) != 0 {
-            return None;
-        }
-        // SAFETY: `busy` is ours until the store below.
-        let result = work(unsafe { &mut *entry.connection.get() });
-        entry.busy.store(0, Ordering::Release);
-        Some(result)
+    fn find(&self, key: usize) -> Option<&Connection> {
+        self.places(key).find(|c| c.key.load(Ordering::Acquire) == key)
     }
 
-    fn entry(&self, key: usize, insert: bool) -> Option<&Entry> {
-        if let Some(found) = self.places(key).find(|e| e.key.load(Ordering::Acquire) == key) {
-            return Some(found);
-        }
-        if !insert {
-            return None;
-        }
-        self.places(key).find(|e| {
-            e.key.load(Ordering::Relaxed) == 0
-                && e.key.compare_exchange(0, key, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        })
-    }
-
-    /// Runs `work` with connection `key`, known from now on, its identity stored for this capture.
-    pub fn visit(
+    /// Connection `key`, known from now on and described for this capture. `None`: another thread is
+    /// just describing it, or there are too many.
+    #[cold]
+    pub fn know(
         &self,
         t: &Thread,
         segment: &Segment<'static>,
         capture: u64,
         key: usize,
         library: &impl Library,
-        work: impl FnOnce(&Connection),
-    ) {
-        let Some(entry) = self.entry(key, true) else { return };
-        Self::with(entry, |c| {
-            if c.uid == 0 || c.pid != t.pid() {
-                *c = Connection { uid: segment.next_uid(), pid: t.pid(), ..Connection::NONE };
-                c.slot = take_slot(t.pid(), c.uid, segment);
-            }
-            if c.identity_hash == 0 || c.identity_generation != capture {
-                let encoded = identity::encode(b"", library.database(), library.program(), b"");
-                c.identity_hash = content_hash(encoded.as_slice());
-                c.identity_generation = capture;
-                segment.texts().put(c.identity_hash, TextKind::Identity, encoded.as_slice());
-                if let Some(slot) = c.slot(segment) {
-                    slot.identify(Dialect::Sqlite, 0, c.identity_hash);
-                }
-            }
-            work(c);
-        });
+    ) -> Option<&Connection> {
+        let c = self.find(key).or_else(|| self.take(t, capture, key))?;
+        if !c.is(key, capture, t.pid()) {
+            c.describing(|| c.describe(t, segment, capture, library))?;
+        }
+        Some(c)
     }
 
-    /// A unit of connection `key` is over: its session's uid, identity and the unit's number.
-    pub fn finish_unit(&self, segment: &Segment<'static>, key: usize) -> Option<(u64, u64, u32)> {
-        Self::with(self.entry(key, false)?, |c| {
-            if let Some(slot) = c.slot(segment) {
-                slot.finish();
-            }
-            c.unit = c.unit.wrapping_add(1);
-            (c.uid, c.identity_hash, c.unit)
+    /// A free place, or that of a connection which was not heard of in this capture.
+    fn take(&self, t: &Thread, capture: u64, key: usize) -> Option<&Connection> {
+        let take = |c: &Connection, from: usize| {
+            c.key.compare_exchange(from, key, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        self.places(key).find(|c| take(c, 0)).or_else(|| {
+            self.places(key).find(|c| {
+                let from = c.key.load(Ordering::Relaxed);
+                let old = c.capture.get() != capture && take(c, from);
+                if old {
+                    c.forget(t.pid());
+                }
+                old
+            })
         })
     }
 
     /// Forgets connection `key`.
-    pub fn remove(&self, segment: &Segment<'static>, key: usize) {
-        let Some(entry) = self.entry(key, false) else { return };
-        Self::with(entry, |c| {
-            if let Some(slot) = c.slot(segment) {
-                slot.release();
-            }
-            *c = Connection::NONE;
-        });
-        entry.key.store(0, Ordering::Release);
+    pub fn remove(&self, t: &Thread, key: usize) {
+        let Some(c) = self.find(key) else { return };
+        c.describing(|| c.forget(t.pid()));
+        c.key.store(0, Ordering::Release);
     }
 }

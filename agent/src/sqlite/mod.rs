@@ -1,25 +1,27 @@
-//! SQLite: the library's calls inside the application, as executions of statements.
+//! SQLite: executions of statements, stepped by the application itself.
 //!
-//! An execution goes from the first `sqlite3_step` after prepare or reset to the step that answers anything but
+//! One execution is one unit: from the first `sqlite3_step` after prepare or reset to the step that answers anything but
 //! SQLITE_ROW, or to reset or finalize if the application stops early. Its time and counters are those inside the steps:
 //! what the application does between two steps is the application's.
 //!
 //! A session is a database connection (`sqlite3*`). Statements run inside another step or prepare (schema reads) belong
 //! to the outer one; the preload passes them through.
+//!
+//! A step of a scan takes 40 ns, so what happens around each one is a look-up, two readings of the [clock](crate::ticks)
+//! and a few sums. What stays the same for a statement is found out once in each capture.
 
 mod connections;
+mod execution;
 mod statements;
+mod thread;
 
-use crate::clock::monotonic_ns;
-use crate::counters::CPU_NS;
-use crate::hash::content_hash;
-use crate::protocol::{Command, Dialect, TEXT_CAP};
-use crate::segment::record::{self, NO_FIRST_BYTE};
-use crate::segment::writer::{Fields, write};
-use crate::segment::{Segment, TextKind};
-use crate::session::{Engine, Measured, Thread};
+use crate::counters::{Counts, DESCRIPTOR_BUDGET};
+use crate::segment::{Segment, record};
+use crate::session::switches::Span;
+use crate::session::{Engine, GATE, Thread, is_nested};
 use connections::Connections;
 use statements::{Statement, Statements};
+pub use thread::Steps;
 
 /// SQLITE_ROW: a step produced a row.
 pub const ROW: i32 = 100;
@@ -36,7 +38,9 @@ pub trait Library {
     fn database(&self) -> &[u8];
     /// The program's name.
     fn program(&self) -> &[u8];
-    /// Rows changed by the statement that has just finished; 0 for one that only reads.
+    /// True when the statement is one that changes rows and has the library count them.
+    fn changes_rows(&self) -> bool;
+    /// Rows changed by the statement of the connection that changed rows last.
     fn rows_changed(&self) -> u64;
     /// The extended result code of the last call that failed.
     fn extended_error(&self) -> i32;
@@ -61,184 +65,234 @@ impl Default for Sqlite {
     }
 }
 
+/// A step that has begun; lives in the hook's frame.
+#[derive(Clone, Copy)]
+pub struct Stepping {
+    statement: &'static Statement,
+    capture: u64,
+    stamp: u64,
+}
+
+/// What a step's beginning finds.
+pub enum Before {
+    /// It is nobody's, or inside another one: nothing follows.
+    Pass,
+    /// Another step of an execution that runs: [`Engine::step_after`] follows.
+    Goes(Stepping),
+    /// More has to be done first: [`Engine::step_begin`].
+    Begins,
+}
+
 impl Engine {
-    /// The capture generation, if steps are to be watched now; maps the segment of `perquery run` at the first call.
-    #[inline]
-    pub fn sqlite_capture(&self, t: &mut Thread) -> Option<(Segment<'static>, u64)> {
-        let segment = self.process().segment_or_attach()?;
+    /// Before the real step of statement `stmt`, called from a hook whose frame is at `frame`.
+    #[inline(always)]
+    pub fn step_before(&'static self, steps: &mut Steps, stmt: usize, frame: usize) -> Before {
+        if is_nested(steps.frame, frame) {
+            return Before::Pass;
+        }
+        let Some(segment) = self.process().segment() else { return Before::Begins };
+        let capture = segment.control().capture();
+        let last = if steps.stmt == stmt { steps.statement } else { self.sqlite.statements.find(stmt) };
+        let Some(s) = last.filter(|s| s.is(stmt) && capture != 0) else { return Before::Begins };
+        let stepping = if s.running.get() != capture {
+            match self.start_again(steps, capture, s) {
+                Some(stepping) => stepping,
+                None => return Before::Begins,
+            }
+        } else if s.weight.get() == 0 {
+            if s.exact.get() != 0 {
+                steps.span = Span::begin();
+            }
+            Stepping { statement: s, capture, stamp: steps.clock.stamp() }
+        } else {
+            return Before::Begins;
+        };
+        steps.frame = frame;
+        steps.stmt = stmt;
+        steps.statement = Some(s);
+        Before::Goes(stepping)
+    }
+
+    /// As [`step_before`](Self::step_before), where an execution starts or its dear counters are read. `Some`:
+    /// [`step_after`](Self::step_after) follows.
+    #[inline(always)]
+    pub fn step_begin(
+        &'static self,
+        t: &mut Thread,
+        steps: &mut Steps,
+        stmt: usize,
+        frame: usize,
+        library: &impl Library,
+    ) -> Option<Stepping> {
+        let segment = match self.process().segment() {
+            Some(segment) => segment,
+            None => self.attach()?,
+        };
         let capture = segment.control().capture();
         if capture == 0 {
-            t.rest();
+            self.rest(t, segment);
             return None;
         }
-        Some((segment, capture))
+        let s = match self.sqlite.statements.find(stmt) {
+            Some(s) => s,
+            None => match self.sqlite.statements.insert(stmt, capture) {
+                Some(s) => s,
+                None => {
+                    self.lose_execution(t);
+                    return None;
+                }
+            },
+        };
+        let stepping = if s.running.get() == capture {
+            t.begin_work(f64::from_bits(s.weight.get()));
+            Stepping { statement: s, capture, stamp: steps.clock.stamp() }
+        } else {
+            self.start_execution(t, steps, segment, capture, s, library)?
+        };
+        steps.frame = frame;
+        steps.stmt = stmt;
+        steps.statement = Some(s);
+        Some(stepping)
     }
 
-    /// Before the real step of statement `stmt`. True when [`step_end`](Self::step_end) has to follow.
-    pub fn step_begin(
-        &self,
-        t: &mut Thread,
-        segment: &Segment<'static>,
-        capture: u64,
-        stmt: usize,
-        library: &impl Library,
-    ) -> bool {
-        let Some(mut s) = self.sqlite.statements.find_or_insert(stmt) else { return false };
-        if !s.active || s.generation != capture {
-            self.prepare(t, segment, capture);
-            self.start_execution(t, segment, capture, &mut s, library);
+    #[cold]
+    #[inline(never)]
+    fn attach(&'static self) -> Option<&'static Segment<'static>> {
+        self.process().segment_or_attach()?;
+        self.process().segment()
+    }
+
+    /// Capture is off: perf events are closed, and once all threads have closed theirs hooks pass again.
+    #[cold]
+    #[inline(never)]
+    fn rest(&self, t: &mut Thread, segment: &Segment<'static>) {
+        t.rest();
+        if DESCRIPTOR_BUDGET.held() == 0 {
+            GATE.follow(segment.control().capture_word());
         }
-        s.step_start_ns = t.begin_work(s.weight);
-        true
     }
 
-    fn start_execution(
-        &self,
-        t: &mut Thread,
-        segment: &Segment<'static>,
-        capture: u64,
-        s: &mut Statement,
-        library: &impl Library,
-    ) {
-        if s.text_hash == 0 || s.text_generation != capture {
-            let text = library.text();
-            let kept = text.get(..TEXT_CAP).unwrap_or(text);
-            s.text_len = text.len() as u32;
-            s.text_hash = content_hash(kept);
-            s.text_generation = capture;
-            segment.texts().put(s.text_hash, TextKind::Statement, kept);
+    /// After the real step of statement `stmt`, which answered `code`. `Some`: [`step_end`](Self::step_end) has to follow,
+    /// with this stamp.
+    #[inline(always)]
+    pub fn step_after(&self, steps: &mut Steps, stepping: &Stepping, stmt: usize, code: i32) -> Option<u64> {
+        // The first thing: none of the below is the step's time.
+        let stamp = steps.clock.stamp();
+        steps.frame = 0;
+        let s = stepping.statement;
+        if s.weight.get() != 0 || !s.is(stmt) || s.running.get() != stepping.capture {
+            return Some(stamp);
         }
-        s.connection = library.connection();
-        s.active = true;
-        s.generation = capture;
-        s.rows = 0;
-        s.steps = 0;
-        s.inside_ns = 0;
-        s.paid_ns = 0;
-        s.first_row_ns = 0;
-        s.start_ns = monotonic_ns();
-        s.weight = t.choose(s.start_ns);
-        s.exact = u64::MAX;
-        self.sqlite.connections.visit(t, segment, capture, s.connection, library, |c| {
-            if let Some(slot) = c.slot(segment) {
-                slot.start(s.start_ns, Command::Sqlite, &[], s.text_hash, s.text_len);
-            }
-        });
+        if s.exact.get() != 0 && !steps.span.end() {
+            s.exact.set(0);
+        }
+        let inside_ns = s.inside_ns.add(steps.clock.between(stepping.stamp, stamp));
+        if code != ROW {
+            return Some(stamp);
+        }
+        s.add_row(inside_ns);
+        None
     }
 
-    /// After the real step of statement `stmt`, which answered `code`.
+    /// The end of a step at `stamp` that is an execution's last, or whose dear counters are read.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
     pub fn step_end(
-        &self,
+        &'static self,
         t: &mut Thread,
-        segment: &Segment<'static>,
-        capture: u64,
+        steps: &mut Steps,
+        stepping: &Stepping,
         stmt: usize,
         code: i32,
+        stamp: u64,
         library: &impl Library,
     ) {
-        let now = monotonic_ns();
-        let Some(mut s) = self.sqlite.statements.find(stmt) else { return };
-        if !s.active || s.generation != capture {
+        let s = stepping.statement;
+        if !s.is(stmt) || s.running.get() != stepping.capture {
+            // Another thread has ended the execution that this step belonged to, or needed its place.
+            self.lose_execution(t);
             return;
         }
-        let step_ns = now.saturating_sub(s.step_start_ns);
-        s.inside_ns += step_ns;
-        let measured = t.end_work(s.weight, now, step_ns);
-        s.paid_ns += t.paid_ns();
-        s.exact &= measured.exact;
-        if s.steps == 0 {
-            s.counts.copy_known(&t.counts);
-        } else {
-            s.counts.add_known(&t.counts);
-        }
-        s.steps = s.steps.saturating_add(1);
-        if code == ROW {
-            s.rows += 1;
-            if s.first_row_ns == 0 {
-                s.first_row_ns = s.inside_ns;
+        if s.weight.get() != 0 {
+            let step_ns = steps.clock.between(stepping.stamp, stamp);
+            self.end_counted(t, s, steps.clock.ns(stamp), step_ns);
+            let inside_ns = s.inside_ns.add(step_ns);
+            if code == ROW {
+                s.add_row(inside_ns);
+                return;
             }
-            return;
         }
-        let error = if code == DONE { 0 } else { library.extended_error() };
-        let changed = if code == DONE { library.rows_changed() } else { 0 };
-        let flags = if code == DONE { 0 } else { record::FLAG_FAILED };
-        self.end_execution(t, segment, capture, &mut s, flags, error, changed, now);
+        let (mut error, mut changed, mut flags) = (0, 0, 0);
+        if code != DONE {
+            (error, flags) = (library.extended_error(), record::FLAG_FAILED);
+        } else if s.changes_rows.get() != 0 {
+            changed = library.rows_changed();
+        }
+        self.end_execution(t, steps, stepping.capture, s, flags, error, changed, stamp);
+    }
+
+    /// Something ran that can't be recorded: not silently.
+    #[cold]
+    #[inline(never)]
+    fn lose_execution(&self, t: &mut Thread) {
+        if let Some(segment) = self.process().segment()
+            && let Some(lane) = self.lane(t, segment, crate::clock::monotonic_ns())
+        {
+            lane.count_drop();
+        }
+    }
+
+    /// The end of a step of an execution whose dear counters are read.
+    #[cold]
+    #[inline(never)]
+    fn end_counted(&self, t: &mut Thread, s: &Statement, now_ns: u64, step_ns: u64) {
+        let measured = t.end_work(f64::from_bits(s.weight.get()), now_ns, step_ns);
+        s.paid_ns.add(t.paid_ns());
+        s.exact.set(s.exact.get() & measured.exact);
+        let first = s.summed.get() == 0;
+        s.summed.set(1);
+        let add =
+            |sums: &mut Counts| if first { sums.copy_known(&t.counts) } else { sums.add_known(&t.counts) };
+        self.sqlite.statements.with_sums(s, add);
     }
 
     /// The application resets the statement, or finalizes it (`gone`): an execution that was not done is over.
-    pub fn statement_stopped(&self, t: &mut Thread, stmt: usize, gone: bool) {
-        let Some(mut s) = self.sqlite.statements.find(stmt) else { return };
-        if s.active
-            && let Some(segment) = self.process().segment()
-            && s.generation == segment.control().generation()
-        {
-            let capture = s.generation;
-            let flags = record::FLAG_STOPPED_EARLY;
-            self.end_execution(t, segment, capture, &mut s, flags, 0, 0, monotonic_ns());
+    pub fn statement_stopped(
+        &'static self,
+        t: &mut Thread,
+        steps: &mut Steps,
+        stmt: usize,
+        frame: usize,
+        gone: bool,
+    ) {
+        if steps.stmt == stmt && is_nested(steps.frame, frame) {
+            // The library's own, inside the step of this statement: the schema has changed, it begins again.
+            return;
         }
-        s.active = false;
-        drop(s);
+        let Some(s) = self.sqlite.statements.find(stmt) else { return };
+        let running = s.running.get();
+        if running != 0
+            && let Some(segment) = self.process().segment()
+            && running == segment.control().generation()
+        {
+            let stamp = steps.clock.stamp();
+            self.end_execution(t, steps, running, s, record::FLAG_STOPPED_EARLY, 0, 0, stamp);
+        }
+        s.running.set(0);
         if gone {
             self.sqlite.statements.remove(stmt);
         }
     }
 
-    /// A connection is closed.
-    pub fn connection_closed(&self, connection: usize) {
-        if let Some(segment) = self.process().segment() {
-            self.sqlite.connections.remove(segment, connection);
-        }
+    /// True when a reset of the statement would end an execution.
+    #[inline(always)]
+    pub fn statement_runs(&self, steps: &Steps, stmt: usize) -> bool {
+        let known = if steps.stmt == stmt { steps.statement } else { self.sqlite.statements.find(stmt) };
+        known.is_some_and(|s| s.running.get() != 0)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn end_execution(
-        &self,
-        t: &mut Thread,
-        segment: &Segment<'static>,
-        capture: u64,
-        s: &mut Statement,
-        flags: u32,
-        error_code: i32,
-        rows_affected: u64,
-        now: u64,
-    ) {
-        s.active = false;
-        let control = segment.control();
-        if control.is_collector_silent(now) {
-            control.give_up(capture);
-            return;
-        }
-        let Some(lane) = self.lane(t, segment, now) else { return };
-        let Some((session_uid, identity_hash, unit)) =
-            self.sqlite.connections.finish_unit(segment, s.connection)
-        else {
-            return;
-        };
-        let fields = Fields {
-            kind: record::KIND_EXECUTION,
-            session_uid,
-            start_ns: s.start_ns,
-            latency_ns: s.inside_ns,
-            first_byte_ns: if s.first_row_ns == 0 { NO_FIRST_BYTE } else { s.first_row_ns },
-            identity_hash,
-            text_hash: s.text_hash,
-            text_len: s.text_len,
-            rows_returned: s.rows,
-            rows_affected,
-            weight: s.weight.max(1.0),
-            exact: s.exact & s.counts.known,
-            unit,
-            tid: t.tid(),
-            flags: flags | if t.chooses_by_slice() { record::FLAG_CHOSEN_BY_SLICE } else { 0 },
-            statements: 1,
-            error_code: error_code as u32,
-            dialect: Dialect::Sqlite,
-            command: Command::Sqlite,
-            ..Fields::default()
-        };
-        if write(&lane, &fields, &s.counts, &[], &[]) {
-            let cpu_for_free = s.exact & s.counts.known & 1 << CPU_NS != 0;
-            t.account(&lane, s.weight, Measured { exact: s.exact, cpu_for_free }, s.paid_ns);
-        }
+    /// A connection is closed.
+    pub fn connection_closed(&self, t: &Thread, connection: usize) {
+        self.sqlite.connections.remove(t, connection);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A program that links or loads the library calls these through its symbol table, and so does the library itself
 //! (`sqlite3_exec` calls prepare and step). A step or prepare inside another one is the library's own reading of its
-//! schema and passes.
+//! schema and passes. While capture is off none of this is followed: what a capture has to know of a statement it asks
+//! the library at the statement's first step.
 //!
 //! # Safety
 //!
@@ -11,27 +12,15 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
+use super::tail::{Tail, gated};
 use crate::ENGINE;
 use crate::real::{Original, real};
-use crate::thread::with;
+use crate::thread::{steps, with, with_steps};
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use perquery_agent::segment::Segment;
 use perquery_agent::session::is_nested;
-use perquery_agent::sqlite::Library;
+use perquery_agent::sqlite::{Before, Library, Stepping};
 
 const LIBRARY: &CStr = c"libsqlite3.so.0";
-
-pub static STEP: Original = Original::of(c"sqlite3_step", LIBRARY);
-pub static RESET: Original = Original::of(c"sqlite3_reset", LIBRARY);
-pub static FINALIZE: Original = Original::of(c"sqlite3_finalize", LIBRARY);
-pub static PREPARE: Original = Original::of(c"sqlite3_prepare", LIBRARY);
-pub static PREPARE_V2: Original = Original::of(c"sqlite3_prepare_v2", LIBRARY);
-pub static PREPARE_V3: Original = Original::of(c"sqlite3_prepare_v3", LIBRARY);
-pub static PREPARE16: Original = Original::of(c"sqlite3_prepare16", LIBRARY);
-pub static PREPARE16_V2: Original = Original::of(c"sqlite3_prepare16_v2", LIBRARY);
-pub static PREPARE16_V3: Original = Original::of(c"sqlite3_prepare16_v3", LIBRARY);
-pub static CLOSE: Original = Original::of(c"sqlite3_close", LIBRARY);
-pub static CLOSE_V2: Original = Original::of(c"sqlite3_close_v2", LIBRARY);
 
 static SQL: Original = Original::of(c"sqlite3_sql", LIBRARY);
 static DB_HANDLE: Original = Original::of(c"sqlite3_db_handle", LIBRARY);
@@ -95,22 +84,25 @@ impl Library for Stmt {
         unsafe { string(program_invocation_short_name) }
     }
 
-    fn rows_changed(&self) -> u64 {
-        let Some(readonly) = real!(STMT_READONLY, fn(*mut c_void) -> c_int) else { return 0 };
+    fn changes_rows(&self) -> bool {
+        let Some(readonly) = real!(STMT_READONLY, fn(*mut c_void) -> c_int) else { return false };
         // SAFETY: as in `db`.
         if unsafe { readonly(self.0) } != 0 {
-            return 0;
+            return false;
         }
         // The library's number is that of the last INSERT, UPDATE or DELETE, which this statement need not be.
         let text = self.text().trim_ascii_start();
         let first = text.get(..6).unwrap_or(text);
-        let changes_rows = [&b"INSERT"[..], b"UPDATE", b"DELETE", b"REPLAC", b"WITH"]
+        [&b"INSERT"[..], b"UPDATE", b"DELETE", b"REPLAC", b"WITH"]
             .iter()
-            .any(|verb| first.get(..verb.len()).is_some_and(|word| word.eq_ignore_ascii_case(verb)));
+            .any(|verb| first.get(..verb.len()).is_some_and(|word| word.eq_ignore_ascii_case(verb)))
+    }
+
+    fn rows_changed(&self) -> u64 {
         match real!(CHANGES, fn(*mut c_void) -> c_int) {
             // SAFETY: as in `database`.
-            Some(real) if changes_rows => unsafe { real(self.db()) }.max(0) as u64,
-            _ => 0,
+            Some(real) => unsafe { real(self.db()) }.max(0) as u64,
+            None => 0,
         }
     }
 
@@ -123,82 +115,74 @@ impl Library for Stmt {
     }
 }
 
-/// A step or prepare that has been entered: the frame stands in the thread's state until it is left.
-#[inline]
-fn outermost(frame: usize) -> bool {
-    with(|_, t| {
-        let outermost = !is_nested(t.sqlite_frame, frame);
-        if outermost {
-            t.sqlite_frame = frame;
-        }
-        outermost
-    })
-    .unwrap_or(false)
+/// What a hook answers when there is no library.
+extern "C" fn no_library() -> c_int {
+    SQLITE_ERROR
 }
 
-#[inline]
-fn left() {
-    with(|_, t| t.sqlite_frame = 0);
+gated! {
+    /// sqlite3_step(3): one row further.
+    sqlite3_step STEP STEP_TAIL of LIBRARY, missing no_library, closer step
+}
+gated! {
+    /// sqlite3_reset(3).
+    sqlite3_reset RESET RESET_TAIL of LIBRARY, missing no_library, closer reset
+}
+gated! {
+    /// sqlite3_finalize(3).
+    sqlite3_finalize FINALIZE FINALIZE_TAIL of LIBRARY, missing no_library, closer finalize
+}
+
+/// A step that is more than another one of an execution whose dear counters nobody reads.
+#[inline(never)]
+fn begin(stmt: *mut c_void, frame: usize) -> Option<Stepping> {
+    with_steps(|engine, t, steps| engine.step_begin(t, steps, stmt as usize, frame, &Stmt(stmt))).flatten()
 }
 
 #[inline(never)]
-fn step_begin(stmt: *mut c_void, frame: usize) -> Option<(Segment<'static>, u64)> {
-    with(|engine, t| {
-        if is_nested(t.sqlite_frame, frame) {
-            return None;
-        }
-        let (segment, capture) = engine.sqlite_capture(t)?;
-        t.sqlite_frame = frame;
-        engine.step_begin(t, &segment, capture, stmt as usize, &Stmt(stmt));
-        Some((segment, capture))
-    })
-    .flatten()
-}
-
-#[inline(never)]
-fn step_end(stmt: *mut c_void, code: c_int, segment: &Segment<'static>, capture: u64) {
-    with(|engine, t| {
-        t.sqlite_frame = 0;
-        engine.step_end(t, segment, capture, stmt as usize, code, &Stmt(stmt));
+fn end(stmt: *mut c_void, stepping: &Stepping, code: c_int, stamp: u64) {
+    with_steps(|engine, t, steps| {
+        engine.step_end(t, steps, stepping, stmt as usize, code, stamp, &Stmt(stmt));
     });
 }
 
-/// sqlite3_step(3): one row further.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn sqlite3_step(stmt: *mut c_void) -> c_int {
+unsafe extern "C-unwind" fn step(stmt: *mut c_void) -> c_int {
     let marker = 0u8;
     let frame = (&raw const marker) as usize;
-    let call = if ENGINE.process().is_awake() && !stmt.is_null() { step_begin(stmt, frame) } else { None };
+    let begun = match steps(|steps| ENGINE.step_before(steps, stmt as usize, frame)) {
+        Some(Before::Goes(stepping)) => Some(stepping),
+        Some(Before::Begins) if !stmt.is_null() => begin(stmt, frame),
+        _ => None,
+    };
     let code = match real!(STEP, fn(*mut c_void) -> c_int) {
         // SAFETY: the caller's own argument.
         Some(real) => unsafe { real(stmt) },
         None => SQLITE_ERROR,
     };
-    if let Some((segment, capture)) = call {
-        step_end(stmt, code, &segment, capture);
+    if let Some(stepping) = begun
+        && let Some(stamp) = steps(|steps| ENGINE.step_after(steps, &stepping, stmt as usize, code)).flatten()
+    {
+        end(stmt, &stepping, code, stamp);
     }
     code
 }
 
-/// An execution that is not done is over; inside a step it is the library's own affair.
-#[inline]
+/// An execution that is not done is over.
+#[cold]
+#[inline(never)]
 fn stopped(stmt: *mut c_void, gone: bool) {
-    if stmt.is_null() || !ENGINE.process().is_awake() {
+    if stmt.is_null() {
         return;
     }
     let marker = 0u8;
     let frame = (&raw const marker) as usize;
-    with(|engine, t| {
-        if !is_nested(t.sqlite_frame, frame) {
-            engine.statement_stopped(t, stmt as usize, gone);
-        }
-    });
+    with_steps(|engine, t, steps| engine.statement_stopped(t, steps, stmt as usize, frame, gone));
 }
 
-/// sqlite3_reset(3).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn sqlite3_reset(stmt: *mut c_void) -> c_int {
-    stopped(stmt, false);
+unsafe extern "C-unwind" fn reset(stmt: *mut c_void) -> c_int {
+    if steps(|steps| ENGINE.statement_runs(steps, stmt as usize)) == Some(true) {
+        stopped(stmt, false);
+    }
     match real!(RESET, fn(*mut c_void) -> c_int) {
         // SAFETY: the caller's own argument.
         Some(real) => unsafe { real(stmt) },
@@ -206,9 +190,7 @@ pub unsafe extern "C-unwind" fn sqlite3_reset(stmt: *mut c_void) -> c_int {
     }
 }
 
-/// sqlite3_finalize(3).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn sqlite3_finalize(stmt: *mut c_void) -> c_int {
+unsafe extern "C-unwind" fn finalize(stmt: *mut c_void) -> c_int {
     stopped(stmt, true);
     match real!(FINALIZE, fn(*mut c_void) -> c_int) {
         // SAFETY: the caller's own argument.
@@ -217,28 +199,45 @@ pub unsafe extern "C-unwind" fn sqlite3_finalize(stmt: *mut c_void) -> c_int {
     }
 }
 
+/// Marks the frame of an outermost prepare: what it steps is its own reading of the schema.
+#[inline(never)]
+fn prepare_begins(frame: usize) -> bool {
+    let outermost = steps(|steps| {
+        let outermost = !is_nested(steps.frame, frame);
+        if outermost {
+            steps.enter_prepare(frame);
+        }
+        outermost
+    });
+    outermost.unwrap_or(false)
+}
+
 macro_rules! prepares {
-    ($(#[$doc:meta])* $name:ident $original:ident ($($arg:ident: $type:ty),* ; $stmt:ident, $tail:ident: $tail_type:ty)) => {
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $name(
+    ($(#[$doc:meta])* $name:ident $original:ident $tail_of:ident $closer:ident
+     ($($arg:ident: $type:ty),* ; $stmt:ident, $tail:ident: $tail_type:ty)) => {
+        gated! {
+            $(#[$doc])*
+            $name $original $tail_of of LIBRARY, missing no_library, closer $closer
+        }
+
+        unsafe extern "C-unwind" fn $closer(
             $($arg: $type,)* $stmt: *mut *mut c_void, $tail: *mut $tail_type,
         ) -> c_int {
             let marker = 0u8;
             let frame = (&raw const marker) as usize;
-            let outer = ENGINE.process().is_awake() && outermost(frame);
+            let outer = prepare_begins(frame);
             let code = match real!($original, fn($($type,)* *mut *mut c_void, *mut $tail_type) -> c_int) {
                 // SAFETY: the caller's own arguments.
                 Some(real) => unsafe { real($($arg,)* $stmt, $tail) },
                 None => SQLITE_ERROR,
             };
             if outer {
-                left();
-                if code == 0 && !$stmt.is_null() {
-                    // A new statement at the address of one that the library freed by itself.
-                    // SAFETY: on success the library has stored the statement or null.
-                    stopped(unsafe { *$stmt }, true);
-                }
+                steps(|steps| steps.frame = 0);
+            }
+            if code == 0 && !$stmt.is_null() {
+                // A new statement at the address of one that the library freed by itself.
+                // SAFETY: on success the library has stored the statement or null.
+                stopped(unsafe { *$stmt }, true);
             }
             code
         }
@@ -247,33 +246,45 @@ macro_rules! prepares {
 
 prepares! {
     /// sqlite3_prepare(3).
-    sqlite3_prepare PREPARE (db: *mut c_void, sql: *const c_char, len: c_int; stmt, tail: *const c_char)
+    sqlite3_prepare PREPARE PREPARE_TAIL prepare (db: *mut c_void, sql: *const c_char, len: c_int; stmt, tail: *const c_char)
 }
 prepares! {
     /// sqlite3_prepare_v2(3).
-    sqlite3_prepare_v2 PREPARE_V2 (db: *mut c_void, sql: *const c_char, len: c_int; stmt, tail: *const c_char)
+    sqlite3_prepare_v2 PREPARE_V2 PREPARE_V2_TAIL prepare_v2
+    (db: *mut c_void, sql: *const c_char, len: c_int; stmt, tail: *const c_char)
 }
 prepares! {
     /// sqlite3_prepare_v3(3).
-    sqlite3_prepare_v3 PREPARE_V3
+    sqlite3_prepare_v3 PREPARE_V3 PREPARE_V3_TAIL prepare_v3
     (db: *mut c_void, sql: *const c_char, len: c_int, flags: c_uint; stmt, tail: *const c_char)
 }
 prepares! {
     /// sqlite3_prepare16(3).
-    sqlite3_prepare16 PREPARE16 (db: *mut c_void, sql: *const c_void, len: c_int; stmt, tail: *const c_void)
+    sqlite3_prepare16 PREPARE16 PREPARE16_TAIL prepare16
+    (db: *mut c_void, sql: *const c_void, len: c_int; stmt, tail: *const c_void)
 }
 prepares! {
     /// sqlite3_prepare16_v2(3).
-    sqlite3_prepare16_v2 PREPARE16_V2 (db: *mut c_void, sql: *const c_void, len: c_int; stmt, tail: *const c_void)
+    sqlite3_prepare16_v2 PREPARE16_V2 PREPARE16_V2_TAIL prepare16_v2
+    (db: *mut c_void, sql: *const c_void, len: c_int; stmt, tail: *const c_void)
 }
 prepares! {
     /// sqlite3_prepare16_v3(3).
-    sqlite3_prepare16_v3 PREPARE16_V3
+    sqlite3_prepare16_v3 PREPARE16_V3 PREPARE16_V3_TAIL prepare16_v3
     (db: *mut c_void, sql: *const c_void, len: c_int, flags: c_uint; stmt, tail: *const c_void)
 }
 
 macro_rules! closes {
     ($(#[$doc:meta])* $name:ident $original:ident) => {
+        /// The original of the function of this name.
+        pub static $original: Original = Original::of(
+            match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                Ok(name) => name,
+                Err(_) => c"",
+            },
+            LIBRARY,
+        );
+
         $(#[$doc])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name(db: *mut c_void) -> c_int {
@@ -283,7 +294,7 @@ macro_rules! closes {
                 None => SQLITE_ERROR,
             };
             if code == 0 && !db.is_null() && ENGINE.process().is_awake() {
-                with(|engine, _| engine.connection_closed(db as usize));
+                with(|engine, t| engine.connection_closed(t, db as usize));
             }
             code
         }

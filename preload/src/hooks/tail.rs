@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 #[cfg_attr(target_arch = "x86_64", path = "tail_x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "tail_aarch64.rs")]
 mod arch;
-pub(crate) use arch::{first_call, jump, search_and_jump};
+pub(crate) use arch::{first_call, gated_jump, jump, search_and_jump};
 
 /// Code, as naked functions see it.
 pub type Code = unsafe extern "C" fn();
@@ -49,6 +49,9 @@ impl Tail {
         let found = self.original.address();
         // Relaxed, here and below: an address depends on nothing else.
         let code = if found == 0 { self.missing.load(Ordering::Relaxed) } else { found as *mut () };
+        if found == 0 && self.original.may_come() {
+            return code;
+        }
         self.real.store(code, Ordering::Relaxed);
         // A tool that was switched on stays.
         let searching = self.search as *mut ();
@@ -99,3 +102,27 @@ macro_rules! tail {
     };
 }
 pub(crate) use tail;
+
+/// Declares an override that is one jump as long as the [gate](perquery_agent::session::GATE) is shut: its export, its
+/// original and its tail; and what looks closer.
+macro_rules! gated {
+    ($(#[$doc:meta])* $name:ident $original:ident $tail:ident of $library:expr, missing $missing:path, closer $closer:path) => {
+        /// The original of the function of this name.
+        pub static $original: Original = Original::of(
+            {
+                const NAME: &str = concat!(stringify!($name), "\0");
+                match core::ffi::CStr::from_bytes_with_nul(NAME.as_bytes()) {
+                    Ok(name) => name,
+                    Err(_) => c"",
+                }
+            },
+            $library,
+        );
+        static $tail: Tail = {
+            crate::hooks::tail::first_call!($tail);
+            Tail::new(&$original, first_call, $missing as *mut ())
+        };
+        crate::hooks::tail::gated_jump!($(#[$doc])* $name, $tail, $closer);
+    };
+}
+pub(crate) use gated;

@@ -26,6 +26,32 @@ macro_rules! jump {
 }
 pub(crate) use jump;
 
+/// Exports a function that is a jump to where its tail says while the gate is shut, else to `closer`.
+macro_rules! gated_jump {
+    ($(#[$doc:meta])* $name:ident, $tail:ident, $closer:path) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub unsafe extern "C-unwind" fn $name() {
+            core::arch::naked_asm!(
+                "adrp x16, {gate}",
+                "ldr x16, [x16, :lo12:{gate}]",
+                "ldr x16, [x16]",
+                "cbnz x16, 2f",
+                "adrp x16, {tail}",
+                "ldr x16, [x16, :lo12:{tail}]",
+                "br x16",
+                "2:",
+                "b {closer}",
+                gate = sym perquery_agent::session::GATE,
+                closer = sym $closer,
+                tail = sym $tail,
+            )
+        }
+    };
+}
+pub(crate) use gated_jump;
+
 /// Declares `first_call`: where a tail points to until its original was found.
 macro_rules! first_call {
     ($tail:ident) => {

@@ -21,6 +21,27 @@ macro_rules! jump {
 }
 pub(crate) use jump;
 
+/// Exports a function that is a jump to where its tail says while the gate is shut, else to `closer`.
+macro_rules! gated_jump {
+    ($(#[$doc:meta])* $name:ident, $tail:ident, $closer:path) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub unsafe extern "C-unwind" fn $name() {
+            core::arch::naked_asm!(
+                "mov r11, qword ptr [rip + {gate}]",
+                "cmp qword ptr [r11], 0",
+                "jne {closer}",
+                "jmp qword ptr [rip + {tail}]",
+                gate = sym perquery_agent::session::GATE,
+                closer = sym $closer,
+                tail = sym $tail,
+            )
+        }
+    };
+}
+pub(crate) use gated_jump;
+
 /// Declares `first_call`: where a tail points to until its original was found.
 macro_rules! first_call {
     ($tail:ident) => {
