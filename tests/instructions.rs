@@ -159,9 +159,9 @@ fn record_command(pid: u32) -> Command {
 
 /// Instructions in libperquery.so.
 #[derive(Default)]
-struct Profile {
+pub(crate) struct Profile {
     /// All.
-    library: u64,
+    pub(crate) library: u64,
     /// Those in functions or files of `agent/src/segment`.
     segment: u64,
     /// By function, as far as it was not inlined.
@@ -171,7 +171,7 @@ struct Profile {
 impl Profile {
     /// Sums up callgrind's file: `ob=`, `fl=` and `fn=` say where the lines of numbers below belong; names are
     /// written once, as `(1) name`, and `(1)` from then on.
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut names: HashMap<(&str, &str), &str> = HashMap::new();
         let (mut object, mut file, mut function) = ("", "", "");
         let mut profile = Profile::default();
@@ -215,7 +215,7 @@ impl Profile {
         profile
     }
 
-    fn minus(mut self, less: &Profile, queries: u64) -> Profile {
+    pub(crate) fn minus(mut self, less: &Profile, queries: u64) -> Profile {
         let per_query = |more: u64, less: u64| more.saturating_sub(less) / queries;
         for (name, cost) in &mut self.functions {
             *cost = per_query(*cost, less.functions.get(name).copied().unwrap_or(0));
@@ -228,7 +228,7 @@ impl Profile {
     }
 
     /// The functions with the most instructions per query.
-    fn dearest(&self) -> String {
+    pub(crate) fn dearest(&self) -> String {
         let mut sorted: Vec<_> = self.functions.iter().filter(|(_, cost)| **cost > 0).collect();
         sorted.sort_by_key(|(name, cost)| (std::cmp::Reverse(**cost), name.as_str()));
         sorted.iter().take(25).map(|(name, cost)| format!("{cost:6}  {name}\n")).collect()

@@ -26,6 +26,8 @@ mod pin;
 mod postgres_counts;
 /// Exact counts in SQLite, against the script that ran.
 mod sqlite_counts;
+/// Instructions per statement of SQLite, counted.
+mod sqlite_instructions;
 /// What one execution of a statement costs, on all servers, idle and loaded.
 mod stat;
 /// Microseconds in the client's seconds, and only there.

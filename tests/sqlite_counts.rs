@@ -1,9 +1,11 @@
 //! SQLite's shell and Python's module under `perquery run`: each statement of the script reported as often as it ran.
 
+use harness::orders::Orders;
+use harness::perquery::Recording;
 use harness::process::run;
 use harness::sqlite::{PYTHON, record_python, record_shell};
 use harness::wait::SOON;
-use harness::{needs, perquery, scratch};
+use harness::{artifacts, needs, perquery, scratch, victim};
 use std::process::Command;
 
 #[test]
@@ -118,4 +120,81 @@ fn time_between_steps_is_the_applications() {
     let row =
         report.rows().find(|row| row.text().to_uppercase().starts_with("VALUES")).expect("the statement");
     assert!(row.latency_ns("sum_ns") < 20e6, "{} ns inside SQLite", row.latency_ns("sum_ns"));
+}
+
+#[test]
+fn a_statement_prepared_while_capture_is_off_is_known_and_an_address_used_again_is_another_statement() {
+    needs!("gcc", "/usr/include/sqlite3.h");
+    let directory = scratch::directory("sqlite");
+    let program = victim::compile("sqlite_orders.c", &["-lsqlite3"]);
+    let mut command = Command::new(program);
+    perquery::scrub(&mut command);
+    command.env("LD_PRELOAD", artifacts::library()).env("PERQUERY_EXE", "sqlite_orders");
+    let mut application = Orders::start(&mut command);
+    let mut addresses = Vec::new();
+    for round in 0..3 {
+        // While capture is off nobody sees that the statement is gone and its memory used again.
+        let statement = |what: &str| format!("SELECT '{what}', {round}");
+        addresses.extend(application.give(&statement("unseen"), 1));
+        let path = directory.path().join(format!("{round}.pq"));
+        let recording = Recording::start_with(application.pid(), path, &["--cheap"]);
+        for _ in 0..5 {
+            addresses.extend(application.give(&statement("seen"), 1));
+            addresses.extend(application.give(&format!("VALUES ({round})"), 1));
+        }
+        let report = recording.stop("digest");
+        report.expect_complete();
+        assert_eq!(report.completeness("executions"), 10);
+        assert_eq!(report.row("SELECT 'x', 1").calls(), 5);
+        assert_eq!(report.row("VALUES (1)").calls(), 5);
+    }
+    addresses.sort();
+    addresses.dedup();
+    assert!(addresses.len() < 33, "no address was used again: the test has shown nothing");
+    application.end();
+}
+
+#[test]
+fn a_statement_that_expired_is_one_execution_each_time() {
+    needs!(PYTHON);
+    let directory = scratch::directory("python");
+    let recording = directory.path().join("expired.pq");
+    // Each new table makes the cached statement expire: inside the step the library prepares it anew and resets it.
+    let program = "import sqlite3\n\
+        db = sqlite3.connect(':memory:')\n\
+        for n in range(40):\n\
+        \x20   db.execute('SELECT count(*) FROM sqlite_master').fetchall()\n\
+        \x20   db.execute(f'CREATE TABLE t{n} (a)')\n";
+    record_python(&recording, program).expect_success();
+    let report = perquery::report(&recording, "digest");
+    report.expect_complete();
+    let row = report.row("SELECT count(*) FROM sqlite_master");
+    assert_eq!((row.calls(), row.count("rows_returned"), row.count("errors")), (40, 40, 0));
+}
+
+#[test]
+fn threads_that_share_a_connection_and_statements_that_move_between_threads_are_counted_exactly() {
+    needs!(PYTHON);
+    let directory = scratch::directory("python");
+    let recording = directory.path().join("threads.pq");
+    // The first statement maps the segment; what other threads run in these microseconds goes by unseen.
+    let program = "import sqlite3, threading\n\
+        db = sqlite3.connect(':memory:', check_same_thread=False)\n\
+        db.execute('VALUES (0)').fetchall()\n\
+        def work(n):\n\
+        \x20   for i in range(400):\n\
+        \x20       assert db.cursor().execute(f'SELECT {n} + ?', (i,)).fetchall() == [(n + i,)]\n\
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]\n\
+        for t in threads: t.start()\n\
+        for t in threads: t.join()\n\
+        rows = db.execute('VALUES (1), (2), (3), (4), (5), (6)')\n\
+        for n in range(6):\n\
+        \x20   t = threading.Thread(target=lambda: rows.fetchone()); t.start(); t.join()\n\
+        t = threading.Thread(target=lambda: rows.fetchone()); t.start(); t.join()\n";
+    record_python(&recording, program).expect_success();
+    let report = perquery::report(&recording, "digest");
+    report.expect_complete();
+    assert_eq!(report.row("SELECT 1 + ?").calls(), 1600);
+    let moved = report.row("VALUES (1), (2), (3), (4), (5), (6)");
+    assert_eq!((moved.calls(), moved.count("rows_returned")), (1, 6));
 }

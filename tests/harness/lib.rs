@@ -7,6 +7,7 @@ pub mod artifacts;
 pub mod certificates;
 pub mod mariadb;
 pub mod numbers;
+pub mod orders;
 pub mod perquery;
 pub mod postgres;
 pub mod proc;
