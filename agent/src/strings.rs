@@ -2,8 +2,10 @@
 
 /// A byte string of at most `N` bytes; what does not fit is cut off and remembered as cut.
 ///
-/// The bytes are whatever the wire carried: not necessarily UTF-8. Whoever shows them converts.
+/// The bytes are whatever the wire carried: not necessarily UTF-8. Whoever shows them converts. In memory the lengths stand
+/// before the bytes, so that a short string is in one or two cache lines.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Bytes<const N: usize> {
     len: u32,
     full_len: u32,
