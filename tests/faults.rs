@@ -220,15 +220,18 @@ fn a_backend_killed_in_mid_query_is_named_and_the_next_sessions_are_recorded() {
         let asked = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND query LIKE '%pg_sleep(300)%' AND state = 'active'";
         other.query_opt(asked, &[&backend]).expect("a plain query")
     });
+    const CHECKPOINTER: &str = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let checkpointer_before: i32 = other.query_one(CHECKPOINTER, &[]).expect("a plain query").get(0);
     signal_pid(backend as u32, Signal::KILL);
     assert!(waiting.join().expect("the client's thread"), "the backend is gone");
-    // The postmaster restarts all backends after such a death.
-    let config = || {
+    // The postmaster restarts all processes after such a death. Until it has, a session may still be ended by it.
+    let mut client = wait_for("the postmaster to have recovered", SOON, || {
         let mut config = ::postgres::Config::new();
         config.host("127.0.0.1").port(server.port).user(postgres::USER).dbname(postgres::DATABASE);
-        config.connect(::postgres::NoTls)
-    };
-    let mut client = wait_for("the postmaster to have recovered", SOON, || config().ok());
+        let mut client = config.connect(::postgres::NoTls).ok()?;
+        let checkpointer: i32 = client.query_one(CHECKPOINTER, &[]).ok()?.get(0);
+        (checkpointer != checkpointer_before).then_some(client)
+    });
     (0..30).for_each(|_| client.batch_execute("SELECT 1 AS after_the_end").expect("a plain query"));
     drop(client);
     let report = recording.stop("digest");
