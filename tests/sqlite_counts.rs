@@ -5,7 +5,7 @@ use harness::perquery::Recording;
 use harness::process::run;
 use harness::sqlite::{PYTHON, record_python, record_shell};
 use harness::wait::SOON;
-use harness::{artifacts, needs, perquery, scratch, victim};
+use harness::{artifacts, needs, perquery, proc, scratch, skip, victim};
 use std::process::Command;
 
 #[test]
@@ -126,11 +126,7 @@ fn time_between_steps_is_the_applications() {
 fn a_statement_prepared_while_capture_is_off_is_known_and_an_address_used_again_is_another_statement() {
     needs!("gcc", "/usr/include/sqlite3.h");
     let directory = scratch::directory("sqlite");
-    let program = victim::compile("sqlite_orders.c", &["-lsqlite3"]);
-    let mut command = Command::new(program);
-    perquery::scrub(&mut command);
-    command.env("LD_PRELOAD", artifacts::library()).env("PERQUERY_EXE", "sqlite_orders");
-    let mut application = Orders::start(&mut command);
+    let mut application = orders();
     let mut addresses = Vec::new();
     for round in 0..3 {
         // While capture is off nobody sees that the statement is gone and its memory used again.
@@ -180,7 +176,7 @@ fn threads_that_share_a_connection_and_statements_that_move_between_threads_are_
     // The first statement maps the segment; what other threads run in these microseconds goes by unseen.
     let program = "import sqlite3, threading\n\
         db = sqlite3.connect(':memory:', check_same_thread=False)\n\
-        db.execute('VALUES (0)').fetchall()\n\
+        db.execute('SELECT 1').fetchall()\n\
         def work(n):\n\
         \x20   for i in range(400):\n\
         \x20       assert db.cursor().execute(f'SELECT {n} + ?', (i,)).fetchall() == [(n + i,)]\n\
@@ -197,4 +193,37 @@ fn threads_that_share_a_connection_and_statements_that_move_between_threads_are_
     assert_eq!(report.row("SELECT 1 + ?").calls(), 1600);
     let moved = report.row("VALUES (1), (2), (3), (4), (5), (6)");
     assert_eq!((moved.calls(), moved.count("rows_returned")), (1, 6));
+}
+
+#[test]
+fn perf_events_are_closed_by_the_first_statement_after_capture_went_off() {
+    needs!("gcc", "/usr/include/sqlite3.h");
+    let directory = scratch::directory("sqlite");
+    let mut application = orders();
+    let events = |application: &Orders| {
+        proc::descriptors(application.pid()).iter().filter(|(_, to)| to.contains("perf_event")).count()
+    };
+    for round in 0..2 {
+        let path = directory.path().join(format!("{round}.pq"));
+        let options = ["--exact", "-e", "page-faults,task-clock"];
+        let recording = Recording::start_with(application.pid(), path, &options);
+        application.give("SELECT 1", 1);
+        let open = events(&application);
+        recording.end().expect_success();
+        application.give("SELECT 2", 1);
+        assert_eq!(events(&application), 0, "round {round}: {open} were open");
+        if open == 0 {
+            skip(module_path!(), "no perf events here");
+        }
+    }
+    application.end();
+}
+
+/// The application that takes statements as orders, with the library.
+fn orders() -> Orders {
+    let program = victim::compile("sqlite_orders.c", &["-lsqlite3"]);
+    let mut command = Command::new(program);
+    perquery::scrub(&mut command);
+    command.env("LD_PRELOAD", artifacts::library()).env("PERQUERY_EXE", "sqlite_orders");
+    Orders::start(&mut command)
 }
