@@ -34,6 +34,10 @@ skipped=$target/tests-skipped.txt
 . "$here/prepare.sh"
 # shellcheck source=hardware/guest.sh
 . "$here/guest.sh"
+if [ ${#parts[@]} -gt 1 ]; then
+    # shellcheck source=hardware/servers.sh
+    . "$here/servers.sh"
+fi
 
 install_missing || {
     line="skipped: hardware counters in an emulated machine: $(missing_packages | tr '\n' ' ')are not installed, and \
@@ -46,6 +50,10 @@ mkdir -p "$work"
 for part in "${parts[@]}"; do
     unpack "$part"
 done
+if [ ${#parts[@]} -gt 1 ]; then
+    data_directories
+    parts+=(data)
+fi
 build
 pack_initramfs
 boot

@@ -7,9 +7,12 @@ mod counters;
 mod outside;
 mod prices;
 mod program;
+mod server;
+mod servers;
 mod sqlite;
 
 use check::{Check, run_all};
+use server::Kind;
 
 const SQLITE: &[Check] = &[
     Check {
@@ -29,11 +32,35 @@ const SQLITE: &[Check] = &[
     },
 ];
 
+const SERVERS: &[Check] = &[
+    Check {
+        name: "MariaDB: a statement's instructions repeat",
+        run: || servers::instructions_repeat(Kind::MariaDb),
+    },
+    Check {
+        name: "MariaDB: all executions and the rest are what the thread spent",
+        run: || servers::sum_is_the_whole(Kind::MariaDb),
+    },
+    Check { name: "MariaDB: what the library adds is counted", run: || servers::prices(Kind::MariaDb) },
+    Check {
+        name: "PostgreSQL: a statement's instructions repeat",
+        run: || servers::instructions_repeat(Kind::Postgres),
+    },
+    Check {
+        name: "PostgreSQL: all executions and the rest are what the thread spent",
+        run: || servers::sum_is_the_whole(Kind::Postgres),
+    },
+    Check { name: "PostgreSQL: what the library adds is counted", run: || servers::prices(Kind::Postgres) },
+];
+
 fn main() {
     let parts: Vec<String> = std::env::args().skip(1).collect();
     let mut checks: Vec<&Check> = Vec::new();
     if parts.iter().any(|part| part == "sqlite") {
         checks.extend(SQLITE);
+    }
+    if parts.iter().any(|part| part == "servers") {
+        checks.extend(SERVERS);
     }
     run_all(&checks);
 }

@@ -37,7 +37,13 @@ install_missing() {
     dpkg --add-architecture arm64
     apt-get -q update
     mapfile -t packages < <(missing_packages)
-    [ ${#packages[@]} = 0 ] || apt-get -q install -y --no-install-recommends "${packages[@]}"
+    # A package's own server must not start.
+    local policy=/usr/sbin/policy-rc.d made=
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made=yes
+    fi
+    [ ${#packages[@]} = 0 ] || apt-get -q install -y --no-install-recommends "${packages[@]}" || true
+    [ -z "$made" ] || rm -f $policy
     [ -z "$(missing_packages)" ]
 }
 
@@ -77,7 +83,9 @@ unpack() {
         *) dpkg -x "$deb" "$to/root" ;;
         esac
     done
-    rm -rf "$to/debs" "$to"/root/usr/share/{doc,man,locale,lintian}
+    # PostgreSQL's bitcode is larger than the server, and nobody converts character sets.
+    rm -rf "$to/debs" "$to"/root/usr/share/{doc,man,locale,lintian} \
+        "$to"/root/usr/lib/{postgresql/*/lib/bitcode,aarch64-linux-gnu/gconv}
     touch "$to/done"
 }
 

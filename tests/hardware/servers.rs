@@ -1,0 +1,95 @@
+//! MariaDB and PostgreSQL: do their statements' instructions repeat and add up, and what does the library add to them?
+
+use crate::check::percent_apart;
+use crate::outside::Watched;
+use crate::prices::{Price, SETTINGS, list, price};
+use crate::server::{Kind, POINT_SELECT, Server};
+use harness::perquery::{Recording, perquery};
+use harness::scratch;
+use serde_json::Value;
+
+/// A statement whose executions are long against what the thread does beside them.
+const DEAR: &str = "SELECT MAX(k + 1) FROM price";
+
+/// The statement's instructions in user mode differ by less than 1 % between 95 of 100 executions. Those in the kernel
+/// depend on who runs when (interrupts of the timer, switches): with them, half are within 1 % of the median.
+pub fn instructions_repeat(kind: Kind) -> String {
+    let server = Server::start(kind, true);
+    let instructions = |event: &str| {
+        let words = ["stat", "-n", "100", "-e", event, "--format", "json", "--url", kind.url(), POINT_SELECT];
+        let done = perquery(words);
+        let json: Value = serde_json::from_str(&done.expect_success().stdout).expect("JSON");
+        json["statements"][0]["counters"]["instructions"].clone()
+    };
+    let value = |counter: &Value, name: &str| counter[name].as_f64().expect("a number");
+    let user = instructions("instructions:u");
+    let all = instructions("instructions");
+    server.stop();
+    let (least, most) = (value(&user, "min"), value(&user, "p95"));
+    let apart = percent_apart(most, least);
+    assert!(apart < 1.0, "{apart} %: {user}");
+    let (median, deviation) = (value(&all, "median"), value(&all, "mad"));
+    assert!(deviation < median / 100.0, "{all}");
+    format!(
+        "{least:.0} to {most:.0} in user mode; with the kernel {median:.0}, half of them within {deviation:.0}"
+    )
+}
+
+/// A recording's executions, and for each what the thread does beside it (as much as beside an execution of the cheapest
+/// statement), are what was counted from outside.
+pub fn sum_is_the_whole(kind: Kind) -> String {
+    const EXECUTIONS: usize = 100;
+    let mut server = Server::start(kind, true);
+    let directory = scratch::directory("whole");
+    let mut count = |statement: &str| {
+        let path = directory.path().join("recording.pq");
+        let recording = Recording::start_with(server.pid(), path, &["--exact", "-e", "instructions"]);
+        let mut watched = Watched::start(server.thread);
+        // The first execution opens the events; that of another statement is not in the row.
+        server.run("SELECT 2, 3", 1);
+        let before = watched.read();
+        server.run(statement, EXECUTIONS);
+        let outside = watched.read().since(before).all() as f64;
+        let report = recording.stop("digest");
+        report.expect_complete();
+        let row = report.row(statement);
+        assert_eq!(row.calls(), EXECUTIONS as u64);
+        (row.counter("instructions"), outside)
+    };
+    let (inside, outside) = count("SELECT 1");
+    let rest = outside - inside;
+    let (inside, outside) = count(DEAR);
+    server.stop();
+    let apart = percent_apart(inside + rest, outside);
+    assert!(apart < 1.0, "{inside} and {rest} in {outside}: {apart} %");
+    format!("{inside:.0} + {rest:.0} of {outside:.0} instructions, {apart:.2} % apart")
+}
+
+/// The price list of a point select.
+pub fn prices(kind: Kind) -> String {
+    const SELECTS: usize = 50;
+    let directory = scratch::directory("prices");
+    let selects = |server: &mut Server, is_random| {
+        price(server.thread, SELECTS, is_random, || server.run(POINT_SELECT, SELECTS))
+    };
+    let mut bare = Server::start(kind, false);
+    let alone = selects(&mut bare, false);
+    bare.stop();
+    let mut server = Server::start(kind, true);
+    let with: Vec<Price> = SETTINGS
+        .iter()
+        .map(|setting| {
+            let recording = setting.record.map(|options| {
+                Recording::start_with(server.pid(), directory.path().join("recording.pq"), options)
+            });
+            let price = selects(&mut server, setting.is_random);
+            if let Some(recording) = recording {
+                recording.stop("digest").expect_complete();
+            }
+            price
+        })
+        .collect();
+    server.stop();
+    list(&format!("{} point select", kind.name()), alone, &with);
+    "see the list".to_owned()
+}
