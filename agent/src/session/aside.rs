@@ -1,9 +1,10 @@
 //! The engine's part of sessions that stand aside while capture is off; `quiet.rs` and `quiet_postgres.rs` say when.
 
-use super::arena::{Cell, Protocol, Session};
+use super::arena::Cell;
 use super::engine::{ASIDE, Engine, Ticket};
 use super::quiet::{self, Way};
 use super::quiet_postgres as postgres;
+use super::state::{Protocol, Session};
 use super::thread::Thread;
 use crate::protocol::{Direction, Machine};
 use core::sync::atomic::Ordering;

@@ -1,17 +1,14 @@
 //! The engine: what the hooks call, around each real call.
 
-use super::arena::{Arena, Cell, Inside, MISSED_BYTES, MISSED_CLOSE, Protocol, Session};
+use super::arena::{Arena, Cell, MISSED_BYTES};
 use super::descriptors::Descriptors;
-use super::peer;
 use super::process::{Kind, Process};
 use super::ssl::SslMap;
+use super::state::{Protocol, Session};
 use super::thread::{Slice, Thread};
-use crate::clock::monotonic_ns;
-use crate::protocol::{Direction, Event, Step, TextRef};
-use crate::segment::layout::header;
-use crate::segment::{Segment, TextKind};
+use crate::protocol::{Direction, Event, Step};
+use crate::segment::Segment;
 use crate::sqlite::Sqlite;
-use crate::sys::process;
 
 /// A session as a hook found it before the real call, to be found again after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +66,6 @@ pub struct Engine {
     pub sqlite: Sqlite,
 }
 
-/// No machine answers more events than this to one piece of input: a command of a few bytes each in the largest buffer
-/// that a server reads. A machine that does is broken, and its session lost.
-const EVENTS_MAX: usize = 1 << 20;
-
 impl Engine {
     /// Before the constructor ran.
     pub const fn new() -> Self {
@@ -111,120 +104,6 @@ impl Engine {
             t.begin_in(pid);
         }
         true
-    }
-
-    /// A connection was accepted on descriptor `fd` from `address` (a `sockaddr`).
-    pub fn accepted(&self, t: &mut Thread, fd: i32, address: &[u8]) {
-        let Some(segment) = self.process.segment_or_attach() else { return };
-        // A number that we still know was closed behind our back.
-        self.closed(t, fd);
-        let client = peer::client_of(address);
-        if client.is_empty() {
-            return;
-        }
-        let uid = segment.next_uid();
-        let Some((n, _)) = self.arena.open(fd, uid, client.as_slice()) else {
-            segment.count(header::LOST_SESSIONS, 1);
-            return;
-        };
-        segment.count(header::ACCEPTED, 1);
-        if self.descriptors.set(fd, n + 1).is_none() {
-            self.arena.close(n);
-            segment.count(header::LOST_SESSIONS, 1);
-        }
-    }
-
-    /// Descriptor `fd` is, or is about to be, something else: closed, connected by ourselves, overwritten by dup2.
-    pub fn closed(&self, t: &mut Thread, fd: i32) {
-        let entry = self.descriptors.at(fd);
-        let Some(n) = entry.checked_sub(1) else { return };
-        if process::tid() != t.tid {
-            // A vfork child: it has a table of descriptors of its own, but our memory.
-            return;
-        }
-        let Some(segment) = self.process.segment() else { return };
-        self.descriptors.set(fd, 0);
-        let Some(cell) = self.arena.cell(n) else { return };
-        match cell.enter() {
-            Some(s) => self.end_session(t, n, s, segment),
-            None => {
-                cell.note_missed(MISSED_CLOSE);
-                // Whoever was inside looks at the note after leaving; if it had left before the note, we do it.
-                self.heed_notes(t, n, cell, segment);
-            }
-        }
-    }
-
-    /// All descriptors from `first` to `last` are about to be closed (close_range(2), closefrom(3)).
-    pub fn closed_range(&self, t: &mut Thread, first: u32, last: u32) {
-        for n in 0.. {
-            let Some(cell) = self.arena.cell(n) else { break };
-            let fd = match cell.enter() {
-                Some(s) => s.fd,
-                None => continue,
-            };
-            if (first..=last).contains(&(fd as u32)) && self.descriptors.at(fd) == n + 1 {
-                self.closed(t, fd);
-            }
-        }
-    }
-
-    fn end_session(&self, t: &mut Thread, n: u32, mut s: Inside<'_>, segment: &Segment<'static>) {
-        let entry = n + 1;
-        self.join_unit(t, entry, &mut s, segment);
-        let active = s.running.active;
-        if let Some(machine) = s.machine() {
-            let evicted = machine.evicted_statements();
-            machine.parked(true);
-            if evicted != 0 {
-                segment.count(header::EVICTED_STATEMENTS, evicted);
-            }
-        }
-        if active {
-            self.finish_unit(t, entry, &mut s, segment, true);
-        }
-        if t.slice.session == entry {
-            t.slice = Slice::default();
-        }
-        if let Some(slot) = s.slot {
-            slot.release();
-        }
-        if s.ssl != 0 {
-            self.ssl.remove(s.ssl);
-        }
-        let pooled = s.pooled != 0;
-        drop(s);
-        self.arena.close(n);
-        if !pooled {
-            // This thread may serve no other session for hours.
-            self.release_lane(t);
-        }
-    }
-
-    /// Does what another thread could not do while we were inside.
-    #[cold]
-    fn heed_notes(&self, t: &mut Thread, n: u32, cell: &Cell, segment: &Segment<'static>) {
-        let Some(mut s) = cell.enter() else { return };
-        let notes = cell.take_missed();
-        if notes & MISSED_BYTES != 0 {
-            self.lose(&mut s, segment);
-        }
-        if notes & MISSED_CLOSE != 0 {
-            self.end_session(t, n, s, segment);
-        }
-    }
-
-    /// The session can't be followed any further.
-    fn lose(&self, s: &mut Session, segment: &Segment<'static>) {
-        if s.protocol() == Protocol::Ignored {
-            return;
-        }
-        s.protocol = Protocol::Ignored as u8;
-        s.running.active = false;
-        segment.count(header::LOST_SESSIONS, 1);
-        if let Some(slot) = s.slot {
-            slot.finish();
-        }
     }
 
     /// Runs `work` inside session `entry`, if nobody else is inside.
@@ -304,7 +183,7 @@ impl Engine {
         let mut stamp_ns = None;
         if t.slice.session == entry && t.slice.plain {
             // This thread runs the session's query: all that a write needs is the time of the first one.
-            stamp_ns = Some(if t.slice.responded { 0 } else { monotonic_ns() });
+            stamp_ns = Some(if t.slice.responded { 0 } else { t.now_ns() });
         } else {
             self.visit_cell(t, entry, cell, |engine, t, s, segment| {
                 if s.tls == 0 {
@@ -376,7 +255,7 @@ impl Engine {
     /// Before the thread polls: the time, if it is in the middle of a query.
     #[inline]
     pub fn client_wait_begin(&self, t: &mut Thread) -> Option<u64> {
-        (t.slice.session != 0).then(monotonic_ns)
+        (t.slice.session != 0).then(|| t.now_ns())
     }
 
     /// After it has polled `fd` alone since `since_ns`: if that is the socket of the query it runs, it waited for its
@@ -384,8 +263,8 @@ impl Engine {
     pub fn client_wait_end(&self, t: &mut Thread, fd: i32, since_ns: u64) {
         let entry = self.descriptors.at(fd);
         if entry != 0 && t.slice.session == entry {
-            self.visit(t, entry, None, |_, _, s, _| {
-                s.running.client_wait_ns += monotonic_ns().saturating_sub(since_ns);
+            self.visit(t, entry, None, |_, t, s, _| {
+                s.running.client_wait_ns += t.now_ns().saturating_sub(since_ns);
             });
         }
     }
@@ -455,134 +334,6 @@ impl Engine {
     ) -> u64 {
         self.come_to(t, entry, s, segment);
         let running = &s.running;
-        if running.active && running.generation != 0 && running.first_byte_ns == 0 {
-            monotonic_ns()
-        } else {
-            0
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn feed(
-        &self,
-        t: &mut Thread,
-        entry: u32,
-        s: &mut Session,
-        segment: &Segment<'static>,
-        direction: Direction,
-        bytes: &[u8],
-        stamp_ns: u64,
-    ) {
-        if s.protocol() == Protocol::Undetected {
-            let protocol = detect(self.process.kind(), direction, bytes);
-            s.speak(protocol);
-        }
-        let mut input = bytes;
-        for _ in 0..EVENTS_MAX {
-            match s.step(direction, &mut input) {
-                None | Some(Step::NeedMore) => return,
-                // What every query has.
-                Some(Step::Event(Event::Started)) => self.start_unit(t, entry, s, segment),
-                Some(Step::Event(Event::FirstResponse)) => self.first_response(t, entry, s, stamp_ns),
-                Some(step) => {
-                    if !self.act(t, entry, s, segment, step, stamp_ns) {
-                        return;
-                    }
-                }
-            }
-        }
-        self.lose(s, segment);
-    }
-
-    /// The first response byte of what runs was sent.
-    #[inline(always)]
-    pub(super) fn first_response(&self, t: &mut Thread, entry: u32, s: &mut Session, stamp_ns: u64) {
-        if s.running.first_byte_ns == 0 {
-            s.running.first_byte_ns = stamp_ns;
-        }
-        if t.slice.session == entry {
-            t.slice.responded = true;
-        }
-    }
-
-    /// Acts on a machine's answer; false: there is no more to come from this input.
-    fn act(
-        &self,
-        t: &mut Thread,
-        entry: u32,
-        s: &mut Session,
-        segment: &Segment<'static>,
-        step: Step,
-        stamp_ns: u64,
-    ) -> bool {
-        let event = match step {
-            Step::NeedMore => return false,
-            Step::Lost(_) => {
-                self.lose(s, segment);
-                return false;
-            }
-            Step::Event(event) => event,
-        };
-        match event {
-            Event::TlsStarts => {
-                s.tls = 1;
-                return false;
-            }
-            Event::LoggedIn | Event::IdentityChanged => {
-                if event == Event::LoggedIn {
-                    s.logged_in = 1;
-                    // The session's number as the server's own lists have it, so that people can tell which it is.
-                    let connection = s.machine().map_or(0, |m| m.identity().connection_id) & 0xffff_ffff;
-                    s.uid = s.uid & 0xffff_ffff | connection << 32;
-                    self.take_slot(t, s, segment);
-                }
-                s.identity_hash = 0;
-                if s.logged_in != 0 {
-                    self.store_identity(s, segment, segment.control().capture());
-                }
-            }
-            Event::Text => {
-                if let Some(machine) = s.machine() {
-                    let (text, TextRef { hash, .. }) = machine.announced_text();
-                    segment.texts().put(hash, TextKind::Statement, text);
-                }
-            }
-            Event::Started => self.start_unit(t, entry, s, segment),
-            Event::FirstResponse => {
-                if s.running.first_byte_ns == 0 {
-                    s.running.first_byte_ns = stamp_ns;
-                }
-            }
-            Event::Finished => {
-                let shut = s.running.shut;
-                self.finish_unit(t, entry, s, segment, shut);
-            }
-            Event::NotASession | Event::Streaming => {
-                s.running.active = false;
-                s.protocol = Protocol::Ignored as u8;
-                if let Some(slot) = s.slot {
-                    slot.finish();
-                }
-                return false;
-            }
-            Event::Quit => {}
-        }
-        true
-    }
-}
-
-/// Which protocol the first bytes of a connection are.
-///
-/// MySQL's server speaks first (a packet with sequence number 0 whose payload is protocol version 0a, or an error ff);
-/// PostgreSQL's client does (a length and a version or request code, or a TLS hello).
-fn detect(kind: Kind, direction: Direction, bytes: &[u8]) -> Protocol {
-    match (direction, bytes) {
-        (Direction::ToClient, [_, _, _, 0, 0x0a | 0xff, ..]) if kind != Kind::Postgres => Protocol::MySql,
-        (Direction::FromClient, _) if kind == Kind::Postgres => Protocol::Postgres,
-        (Direction::FromClient, [0, 0, _, _, 0, 3, 0, _, ..]) if kind == Kind::Any => Protocol::Postgres,
-        (Direction::FromClient, [0, 0, 0, _, 0x04, 0xd2, 0x16, _, ..]) if kind == Kind::Any => {
-            Protocol::Postgres
-        }
-        _ => Protocol::Ignored,
+        if running.active && running.generation != 0 && running.first_byte_ns == 0 { t.now_ns() } else { 0 }
     }
 }

@@ -12,9 +12,11 @@
 
 pub mod arena;
 mod aside;
+mod birth;
 mod budget;
 mod descriptors;
 mod engine;
+mod events;
 mod gate;
 pub mod identity;
 mod measure;
@@ -23,6 +25,7 @@ mod process;
 mod quiet;
 mod quiet_postgres;
 mod ssl;
+pub mod state;
 mod steps;
 pub mod switches;
 mod thread;

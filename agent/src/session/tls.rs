@@ -1,7 +1,7 @@
 //! The engine's part of TLS: which session an SSL_* call belongs to, and its plain text.
 
-use super::arena::Session;
 use super::engine::{ASIDE, Engine, Ticket};
+use super::state::Session;
 use super::thread::{Thread, is_nested};
 
 impl Engine {

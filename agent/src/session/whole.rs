@@ -1,9 +1,9 @@
 //! The engine's short way for what a PostgreSQL session's read or write brings whole: nearly every request, and nearly
 //! every answer.
 
-use super::arena::Session;
 use super::engine::Engine;
 use super::quiet_postgres as postgres;
+use super::state::Session;
 use super::thread::Thread;
 use crate::protocol::Direction;
 use crate::segment::Segment;
