@@ -132,7 +132,21 @@ fn unit(bytes: &[u8]) -> Option<u64> {
     if tag == b'Q' {
         return (u32::from_be_bytes([a, b, c, d]) as usize + 1 == bytes.len()).then_some(SIMPLE);
     }
-    extended_unit(bytes).then_some(0)
+    (is_usual_execution(bytes) || extended_unit(bytes)).then_some(0)
+}
+
+/// What nearly all clients send behind Bind: Describe of the unnamed portal, or not, Execute and Sync.
+const USUAL_ENDING: [u8; 22] = *b"D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
+const DESCRIBE_BYTES: usize = 7;
+
+/// The same answer as [`extended_unit`]'s for executions of named statements by such clients, sooner.
+#[inline(always)]
+fn is_usual_execution(bytes: &[u8]) -> bool {
+    // An impossible length is longer than what is there.
+    let Some((&[b'B', a, b, c, d], rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return false };
+    let payload = u32::from_be_bytes([a, b, c, d]).wrapping_sub(4) as usize;
+    let Some((&[0, statement, ..], ending)) = rest.split_at_checked(payload) else { return false };
+    statement != 0 && (*ending == USUAL_ENDING || Some(ending) == USUAL_ENDING.get(DESCRIBE_BYTES..))
 }
 
 /// Execute of the unnamed portal, all of its rows.
@@ -165,6 +179,14 @@ fn walk(mut flags: u64, left: usize, all: &[u8]) -> Result<u64, Back> {
         return Ok(flags | ((left - all.len()) as u64) << 32);
     };
     while let Some((&[tag, a, b, c, d], rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
+        // Nearly all are skipped here. An impossible length is longer than what is there.
+        let payload = u32::from_be_bytes([a, b, c, d]).wrapping_sub(4) as usize;
+        if !matches!(kind_of(tag), Kind::Other | Kind::Ready)
+            && let Some(next) = rest.get(payload..)
+        {
+            bytes = next;
+            continue;
+        }
         let Some(payload) = step(&mut flags, tag, [a, b, c, d]) else {
             return Err(back(flags, [].as_slice(), all.len() - bytes.len()));
         };

@@ -210,6 +210,40 @@ fn units_that_name_nothing_pass_with_their_answers() {
 }
 
 #[test]
+fn executions_are_told_the_quick_way_only_where_the_long_way_says_the_same() {
+    let bind =
+        |portal: &str, statement: &str| message(b'B', format!("{portal}\0{statement}\0\0\0\0").as_bytes());
+    let execute = |rows: u32| message(b'E', &[&b"\0"[..], &rows.to_be_bytes()].concat());
+    let describe = message(b'D', b"P\0");
+    let mut quick = 0;
+    for portal in ["", "c1"] {
+        for statement in ["", "s1"] {
+            for ending in [
+                [describe.clone(), execute(0), sync()].concat(),
+                [execute(0), sync()].concat(),
+                [execute(9), sync()].concat(),
+                [describe.clone(), sync()].concat(),
+                [execute(0), execute(0), sync()].concat(),
+                [execute(0), sync(), sync()].concat(),
+                execute(0),
+            ] {
+                let unit = [bind(portal, statement), ending].concat();
+                assert!(!is_usual_execution(&unit) || extended_unit(&unit), "{unit:?}");
+                quick += usize::from(is_usual_execution(&unit));
+                for end in 0..unit.len() {
+                    assert!(
+                        !is_usual_execution(&unit[..end]) || extended_unit(&unit[..end]),
+                        "{unit:?} {end}"
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(quick, 2, "with Describe and without");
+    assert!(!is_usual_execution(b"B\xff\xff\xff\xff\0s") && !is_usual_execution(b"B\0\0\0\0\0s"));
+}
+
+#[test]
 fn units_that_name_something_or_come_in_pieces_are_the_machines() {
     let two = [query("SELECT 1"), query("SELECT 2")].concat();
     for unit in [

@@ -123,11 +123,8 @@ impl Message {
 #[inline(always)]
 pub(super) fn split_message<'a>(input: &&'a [u8]) -> Option<(u8, &'a [u8], &'a [u8])> {
     let ([tag, length @ ..], rest) = input.split_first_chunk::<5>()?;
-    let length = u32::from_be_bytes(*length);
-    if !(4..=LENGTH_MAX).contains(&length) {
-        return None;
-    }
-    let (payload, rest) = rest.split_at_checked(length as usize - 4)?;
+    // An impossible length is longer than what is there.
+    let (payload, rest) = rest.split_at_checked(u32::from_be_bytes(*length).wrapping_sub(4) as usize)?;
     Some((*tag, payload, rest))
 }
 
