@@ -17,9 +17,9 @@ const OFF: u64 = 940;
 /// Every query counted and recorded.
 const ON: u64 = 4700;
 /// A PostgreSQL session, capture off: a simple Query, and a prepared statement in the extended protocol.
-const POSTGRES_OFF: [u64; 2] = [595, 755];
+const POSTGRES_OFF: [u64; 2] = [580, 625];
 /// Every query of it counted and recorded.
-const POSTGRES_ON: [u64; 2] = [2790, 2870];
+const POSTGRES_ON: [u64; 2] = [2750, 2815];
 /// Of which in the segment's functions: the session's slot, the ring, the texts.
 const RECORD: u64 = 450;
 
