@@ -103,8 +103,8 @@ pub struct Count {
     /// Read perf's counters without a system call (rdpmc) where the kernel offers it
     #[arg(long)]
     pub user_space_reads: bool,
-    /// Spend at most this share of the server's time, in percent: CPU time, faults, switches and perf's counters are read
-    /// for as many executions as that allows, chosen at random, and reports estimate the sums
+    /// Spend at most this share of the executions' time, in percent: CPU time, faults, switches and perf's counters are
+    /// read for as many executions as that allows, chosen at random, and reports estimate the sums
     #[arg(long, value_name = "PCT", default_value_t = 2.0, value_parser = percent)]
     pub budget: f64,
     /// Read all counters of every execution, whatever it costs

@@ -1,35 +1,56 @@
-//! The budget: which executions have their dear counters read, so that reading costs no more than a given share of time.
+//! The budget: which executions have their dear counters read, so that reading costs no more than a given share of the
+//! time that a thread spends on queries.
 //!
-//! Each thread measures what a reading costs it and how many executions it runs, and chooses every execution with a
-//! probability p that keeps the expected cost within the budget. p for the next window follows from windows that are
-//! over, never from the execution that is chosen; so the weight 1/p makes totals unbiased. A thread that runs few
-//! queries has p = 1: all of them are counted.
+//! Each thread measures what a reading costs it and how long its executions take, and chooses every execution with a
+//! probability p that keeps the expected cost within the budget. How busy the thread is does not matter: a burst of short
+//! queries pays no more of itself than a steady stream. p for the next window follows from windows that are over, never
+//! from the execution that is chosen; so the weight 1/p makes totals unbiased. A thread that runs long queries, or hardly
+//! any, has p = 1: all of them are counted.
 //!
 //! System calls that only read (CPU clock, rusage) are chosen execution by execution. Events of perf cost something as
 //! long as they are open, at each context switch; so they are chosen slice by slice, and closed after a slice.
 
+use crate::clock::monotonic_ns;
 use crate::segment::layout::PPM;
 use crate::segment::record::CHOICE_SLICE_NS;
 
-/// The rate of executions is measured over windows of so long: 33 ms. The reaction to a changed load takes one to two.
+/// A window ends after so long (33 ms) …
 const WINDOW_NS: u64 = 1 << 25;
+/// … or after so many executions, so that a burst is followed while it lasts.
+const WINDOW_EXECUTIONS: u32 = 256;
+/// The first window is short: a thread that lives for one connection pays in full for this one only.
+const FIRST_WINDOW_EXECUTIONS: u32 = 32;
 /// Perf events are open for slices of so long: 17 ms, in which opening them is a few percent.
 const SLICE_NS: u64 = CHOICE_SLICE_NS;
-/// However dear readings are, a thread has so many a second.
-const LEAST_READINGS_A_SECOND: f64 = 1.0;
+/// However dear readings are, a thread has so many a second: a few hundredths of a percent.
+const LEAST_READINGS_A_SECOND: f64 = 20.0;
+/// However dear perf events are, a thread has them open for one slice a second.
+const LEAST_SLICES_A_SECOND: f64 = 1.0;
 /// What one context switch costs more while a group of perf events is open, measured where this was built: 0.8–1.8 µs.
 const OPEN_PRICE_PER_SWITCH_NS: f64 = 1_800.0;
 /// Until the first measurement a reading is taken to cost so much.
 const FIRST_PRICE_NS: f64 = 1_500.0;
-/// What writing the record and following the protocol costs each execution; the budget pays for it first.
-const BASE_PRICE_NS: f64 = 150.0;
+/// What writing the record and following the protocol costs each execution; the budget pays for it first …
+const BASE_PRICE_NS: f64 = 250.0;
+/// … but this share of it is for readings, however short the executions are.
+const READINGS_SHARE: f64 = 0.25;
+/// A longer pause is no reason to read more after it.
+const PAUSE_MAX_NS: u64 = 1_000_000_000;
+/// A window counts half as much as the one after it.
+const MEMORY: f64 = 0.5;
 
 /// A thread's choices.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampler {
     random: u64,
+    /// The present window: its start, its executions, and the time these took.
     window_start_ns: u64,
     executions: u32,
+    query_ns: u64,
+    /// Slices of time in which something was executed.
+    slices: u32,
+    /// The windows before it.
+    past: Past,
     p: f64,
     price_ns: f64,
     open_price_ns: f64,
@@ -37,13 +58,40 @@ pub struct Sampler {
     slice_weight: f64,
 }
 
+/// Sums over windows, the older the less.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    elapsed_ns: f64,
+    executions: f64,
+    query_ns: f64,
+    slices: f64,
+}
+
+/// An execution that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// CLOCK_MONOTONIC at its end.
+    pub now_ns: u64,
+    /// How long it took.
+    pub inside_ns: u64,
+    /// The thread.
+    pub tid: u32,
+    /// The share of that time, in millionths, that all may cost.
+    pub budget_ppm: u64,
+    /// Perf events are wanted.
+    pub slices: bool,
+}
+
 impl Sampler {
-    /// A thread that has run nothing yet: all is counted until its rate is known.
+    /// A thread that has run nothing yet: all is counted until it is known what it runs.
     pub const fn new() -> Self {
         Sampler {
             random: 0,
             window_start_ns: 0,
             executions: 0,
+            query_ns: 0,
+            slices: 0,
+            past: Past { elapsed_ns: 0.0, executions: 0.0, query_ns: 0.0, slices: 0.0 },
             p: 1.0,
             price_ns: FIRST_PRICE_NS,
             open_price_ns: 0.0,
@@ -60,49 +108,80 @@ impl Sampler {
         (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// An execution starts at `now_ns`: its weight 1/p if its dear counters are to be read, else 0.
-    ///
-    /// `budget_ppm` is the share of time, in millionths, that all may cost; `slices`: perf events are wanted.
+    /// An execution starts: its weight 1/p if its dear counters are to be read, else 0. `slices`: perf events are wanted.
     #[inline]
-    pub fn choose(&mut self, now_ns: u64, tid: u32, budget_ppm: u64, slices: bool) -> f64 {
-        self.executions = self.executions.saturating_add(1);
-        let elapsed_ns = now_ns.saturating_sub(self.window_start_ns);
-        if elapsed_ns >= WINDOW_NS {
-            self.next_window(now_ns, elapsed_ns, tid, budget_ppm, slices);
-        }
-        if slices {
-            let slice = now_ns / SLICE_NS + 1;
-            if slice != self.slice {
-                self.slice = slice;
-                let p = self.p;
-                self.slice_weight = if p >= 1.0 || self.uniform() < p { 1.0 / p } else { 0.0 };
-            }
-            return self.slice_weight;
-        }
+    pub fn choose(&mut self, slices: bool) -> f64 {
+        if slices { self.choose_at(monotonic_ns()) } else { self.choose_one() }
+    }
+
+    #[inline]
+    fn choose_one(&mut self) -> f64 {
+        self.executions += 1;
         if self.p >= 1.0 || self.uniform() < self.p { 1.0 / self.p } else { 0.0 }
     }
 
+    /// The same where an execution that starts at `now_ns` is chosen with all others of its slice of time.
+    fn choose_at(&mut self, now_ns: u64) -> f64 {
+        let slice = now_ns / SLICE_NS + 1;
+        if slice == self.slice {
+            self.executions += 1;
+        } else {
+            self.slice = slice;
+            self.slices += 1;
+            self.slice_weight = self.choose_one();
+        }
+        self.slice_weight
+    }
+
+    /// An execution that was asked about ended.
+    #[inline]
+    pub fn ended(&mut self, ended: Ended) {
+        self.query_ns = self.query_ns.wrapping_add(ended.inside_ns);
+        let most = match (ended.slices, self.random) {
+            // A window has to hold some slices.
+            (true, _) => u32::MAX,
+            (false, 0) => FIRST_WINDOW_EXECUTIONS,
+            (false, _) => WINDOW_EXECUTIONS,
+        };
+        if self.executions >= most || ended.now_ns.wrapping_sub(self.window_start_ns) >= WINDOW_NS {
+            self.next_window(ended);
+        }
+    }
+
     #[cold]
-    fn next_window(&mut self, now_ns: u64, elapsed_ns: u64, tid: u32, budget_ppm: u64, slices: bool) {
+    fn next_window(&mut self, ended: Ended) {
+        if self.window_start_ns == 0 {
+            // The thread's first execution: the window begins with it.
+            self.window_start_ns = ended.now_ns.saturating_sub(ended.inside_ns).max(1);
+            if ended.inside_ns < WINDOW_NS {
+                return;
+            }
+        }
         if self.random == 0 {
             // Any odd number will do; threads differ by their number, runs by the clock.
-            self.random = (now_ns ^ (tid as u64) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            self.random = (ended.now_ns ^ (ended.tid as u64) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         }
-        if self.window_start_ns != 0 {
-            let executions = f64::from(self.executions);
-            let elapsed = elapsed_ns as f64;
-            let allowed = elapsed * budget_ppm as f64 / PPM as f64 - executions * BASE_PRICE_NS;
-            let mut full = executions * self.price_ns;
-            if slices {
-                // One switch to wait for the client and one back belong to each execution.
-                full +=
-                    executions * OPEN_PRICE_PER_SWITCH_NS + self.open_price_ns * elapsed / SLICE_NS as f64;
-            }
-            let least = LEAST_READINGS_A_SECOND * elapsed / 1e9 / executions.max(1.0);
-            self.p = if full <= allowed { 1.0 } else { (allowed / full).max(least).min(1.0) };
-        }
-        self.window_start_ns = now_ns;
-        self.executions = 0;
+        let past = &mut self.past;
+        let add = |sum: &mut f64, window: f64| *sum = *sum * MEMORY + window;
+        let elapsed_ns = ended.now_ns.saturating_sub(self.window_start_ns).min(PAUSE_MAX_NS);
+        add(&mut past.elapsed_ns, elapsed_ns as f64);
+        add(&mut past.executions, f64::from(self.executions));
+        add(&mut past.query_ns, self.query_ns as f64);
+        add(&mut past.slices, f64::from(self.slices));
+        self.window_start_ns = ended.now_ns;
+        (self.executions, self.query_ns, self.slices) = (0, 0, 0);
+        let Past { elapsed_ns, executions, query_ns, slices } = self.past;
+        let whole = query_ns * ended.budget_ppm as f64 / PPM as f64;
+        let allowed = (whole - executions * BASE_PRICE_NS).max(whole * READINGS_SHARE);
+        let seconds = elapsed_ns / 1e9;
+        let (full, least) = if ended.slices {
+            // One switch to wait for the client and one back belong to each execution.
+            let full = executions * (self.price_ns + OPEN_PRICE_PER_SWITCH_NS) + slices * self.open_price_ns;
+            (full, LEAST_SLICES_A_SECOND * seconds / slices.max(1.0))
+        } else {
+            (executions * self.price_ns, LEAST_READINGS_A_SECOND * seconds / executions.max(1.0))
+        };
+        self.p = if full <= allowed { 1.0 } else { (allowed / full).max(least).clamp(1e-9, 1.0) };
     }
 
     /// Both readings of an execution took `cost_ns`.
@@ -128,90 +207,166 @@ impl Sampler {
 mod tests {
     use super::*;
 
-    /// Runs executions `every_ns` for a second, each reading costing `price_ns`: (chosen, cost as a share of time, sum of
-    /// weights, executions).
-    fn second(
-        sampler: &mut Sampler,
-        every_ns: u64,
-        price_ns: u64,
-        ppm: u64,
+    /// What a reading costs in these tests.
+    const PRICE_NS: u64 = 1_300;
+    const PPM_2_PERCENT: u64 = 20_000;
+
+    /// A thread that runs executions in turn.
+    struct Runner {
+        sampler: Sampler,
+        now_ns: u64,
         slices: bool,
-    ) -> (u32, f64, f64, u32) {
-        let (mut chosen, mut weights, mut n) = (0, 0.0, 0);
-        let start = sampler.window_start_ns.max(1);
-        let mut now = start;
-        while now < start + 1_000_000_000 {
-            let weight = sampler.choose(now, 7, ppm, slices);
-            if weight > 0.0 {
-                chosen += 1;
-                weights += weight;
-                sampler.paid(price_ns);
-            }
-            n += 1;
-            now += every_ns;
+    }
+
+    /// What it did.
+    #[derive(Default)]
+    struct Done {
+        executions: u32,
+        chosen: u32,
+        weights: f64,
+        query_ns: u64,
+    }
+
+    impl Done {
+        /// What the readings cost, as a share of the executions' time.
+        fn share(&self) -> f64 {
+            (u64::from(self.chosen) * PRICE_NS) as f64 / self.query_ns as f64
         }
-        (chosen, f64::from(chosen) * price_ns as f64 / 1e9, weights, n)
+    }
+
+    impl Runner {
+        fn new(slices: bool) -> Self {
+            Runner { sampler: Sampler::new(), now_ns: 1, slices }
+        }
+
+        /// One execution of `inside_ns`, and a pause after it: its weight.
+        fn one(&mut self, inside_ns: u64, pause_ns: u64, done: &mut Done) -> f64 {
+            let weight =
+                if self.slices { self.sampler.choose_at(self.now_ns) } else { self.sampler.choose(false) };
+            self.now_ns += inside_ns;
+            let (now_ns, budget_ppm, slices) = (self.now_ns, PPM_2_PERCENT, self.slices);
+            self.sampler.ended(Ended { now_ns, inside_ns, tid: 7, budget_ppm, slices });
+            if weight > 0.0 {
+                self.sampler.paid(PRICE_NS);
+                done.chosen += 1;
+            }
+            self.now_ns += pause_ns;
+            done.executions += 1;
+            done.weights += weight;
+            done.query_ns += inside_ns;
+            weight
+        }
+
+        fn run(&mut self, executions: u32, inside_ns: u64, pause_ns: u64) -> Done {
+            let mut done = Done::default();
+            (0..executions).for_each(|_| {
+                self.one(inside_ns, pause_ns, &mut done);
+            });
+            done
+        }
+    }
+
+    #[test]
+    fn a_thread_with_long_queries_is_always_counted() {
+        let done = Runner::new(false).run(3000, 200_000, 100_000);
+        assert_eq!((done.chosen, done.weights as u32), (3000, 3000));
     }
 
     #[test]
     fn a_thread_with_few_queries_is_always_counted() {
-        let mut sampler = Sampler::new();
-        let (chosen, _, weights, n) = second(&mut sampler, 1_000_000, 1_300, 20_000, false);
-        assert_eq!((chosen, weights as u32), (n, n));
+        let done = Runner::new(false).run(1000, 10_000, 100_000_000);
+        assert_eq!((done.chosen, done.weights as u32), (1000, 1000));
     }
 
     #[test]
     fn a_busy_thread_keeps_the_budget_and_the_weights_stand_for_all() {
-        let mut sampler = Sampler::new();
-        second(&mut sampler, 15_000, 1_300, 20_000, false);
-        let (chosen, cost, weights, n) = second(&mut sampler, 15_000, 1_300, 20_000, false);
-        let base = f64::from(n) * BASE_PRICE_NS / 1e9;
-        assert!((0.015..0.021).contains(&(cost + base)), "costs {cost} + {base}");
-        assert!(chosen > 1000);
-        let error = (weights / f64::from(n) - 1.0).abs();
-        assert!(error < 0.06, "weights stand for {weights} of {n}");
+        let mut runner = Runner::new(false);
+        runner.run(10_000, 30_000, 2_000);
+        let done = runner.run(100_000, 30_000, 2_000);
+        let all = done.share() + BASE_PRICE_NS / 30_000.0;
+        assert!((0.017..0.021).contains(&all), "costs {all} of the queries' time");
+        let error = (done.weights / 100_000.0 - 1.0).abs();
+        assert!(error < 0.03, "weights stand for {} of 100000", done.weights);
     }
 
     #[test]
-    fn a_changed_load_is_followed_within_a_tenth_of_a_second() {
-        let mut sampler = Sampler::new();
-        second(&mut sampler, 1_000_000, 1_300, 20_000, false);
-        assert_eq!(sampler.p, 1.0);
-        let mut now = sampler.window_start_ns;
-        let end = now + 100_000_000;
-        while now < end {
-            sampler.choose(now, 7, 20_000, false);
-            now += 15_000;
+    fn a_burst_pays_no_larger_a_share_than_a_steady_stream() {
+        let mut runner = Runner::new(false);
+        let mut all = Done::default();
+        for _ in 0..200 {
+            let burst = runner.run(200, 30_000, 1_000);
+            all.chosen += burst.chosen;
+            all.query_ns += burst.query_ns;
+            runner.now_ns += 50_000_000;
         }
-        assert!(sampler.p < 0.3, "p is {}", sampler.p);
+        let share = all.share() + BASE_PRICE_NS / 30_000.0;
+        assert!(share < 0.022, "costs {share} of the queries' time");
     }
 
     #[test]
-    fn slices_are_chosen_whole() {
-        let mut sampler = Sampler::new();
-        second(&mut sampler, 15_000, 2_600, 20_000, true);
-        let mut now = sampler.window_start_ns;
-        let mut last = (0, 0.0);
-        for _ in 0..200_000 {
-            let weight = sampler.choose(now, 7, 20_000, true);
-            let slice = now / SLICE_NS;
+    fn the_shortest_executions_leave_a_quarter_of_the_budget_to_readings() {
+        let mut runner = Runner::new(false);
+        runner.run(10_000, 8_000, 1_000);
+        let share = runner.run(200_000, 8_000, 1_000).share();
+        assert!((0.004..0.006).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn a_changed_load_is_followed_within_a_few_hundred_executions() {
+        let mut runner = Runner::new(false);
+        runner.run(1000, 1_000_000, 1_000);
+        assert_eq!(runner.sampler.p, 1.0);
+        runner.run(3000, 15_000, 1_000);
+        assert!(runner.sampler.p < 0.2, "p is {}", runner.sampler.p);
+        runner.run(300, 1_000_000, 1_000);
+        assert_eq!(runner.sampler.p, 1.0);
+    }
+
+    #[test]
+    fn the_shortest_queries_still_give_some_numbers_a_second() {
+        let mut runner = Runner::new(false);
+        runner.sampler.price_ns = 1e9;
+        let mut chosen = 0;
+        for _ in 0..1000 {
+            runner.run(100, 1_000, 9_000);
+            runner.sampler.price_ns = 1e9;
+            chosen += runner.run(100, 1_000, 9_000).chosen;
+        }
+        // Half of two seconds.
+        assert!((10..60).contains(&chosen), "{chosen}");
+    }
+
+    #[test]
+    fn slices_are_chosen_whole_and_one_a_second_at_least() {
+        let mut runner = Runner::new(true);
+        let mut done = Done::default();
+        let (mut last, mut kept) = ((u64::MAX, 0.0), 0);
+        for _ in 0..2_000_000 {
+            let slice = runner.now_ns / SLICE_NS;
+            let weight = runner.one(12_000, 3_000, &mut done);
             assert!(slice != last.0 || weight == last.1, "a slice changed its mind");
+            kept += u32::from(slice != last.0 && weight > 0.0);
             last = (slice, weight);
-            now += 15_000;
         }
+        assert!((10..300).contains(&kept), "{kept} of 1800 slices in 30 s");
+        let error = (done.weights / f64::from(done.executions) - 1.0).abs();
+        assert!(error < 0.5, "{} of {}", done.weights, done.executions);
     }
 
     #[test]
     fn statements_that_alternate_in_a_fixed_pattern_are_both_estimated_without_bias() {
         let (mut heavy, mut light) = (0.0, 0.0);
-        let mut sampler = Sampler::new();
-        second(&mut sampler, 15_000, 1_300, 20_000, false);
-        let mut now = sampler.window_start_ns;
+        let mut runner = Runner::new(false);
+        runner.run(1000, 15_000, 1_000);
+        let mut done = Done::default();
         for n in 0..600_000u32 {
-            let weight = sampler.choose(now, 7, 20_000, false);
-            *(if n % 7 == 0 { &mut heavy } else { &mut light }) += weight;
-            now += 15_000;
+            if n % 7 == 0 {
+                heavy += runner.one(60_000, 1_000, &mut done);
+            } else {
+                light += runner.one(10_000, 1_000, &mut done);
+            }
         }
+        assert!(done.chosen < 300_000, "{} chosen", done.chosen);
         assert!((heavy / 85_715.0 - 1.0f64).abs() < 0.04, "{heavy}");
         assert!((light / 514_285.0 - 1.0f64).abs() < 0.02, "{light}");
     }

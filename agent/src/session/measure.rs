@@ -1,5 +1,6 @@
 //! What a piece of work costs its thread: chosen, read at its start, read at its end.
 
+use super::budget::Ended;
 use super::switches::Span;
 use super::thread::Thread;
 use crate::clock::monotonic_ns;
@@ -23,7 +24,7 @@ pub(crate) struct Measured {
 impl Thread {
     /// Chooses whether the work that starts now has its dear counters read: its weight, or 0.
     #[inline]
-    pub(crate) fn choose(&mut self, now_ns: u64) -> f64 {
+    pub(crate) fn choose(&mut self) -> f64 {
         if self.wanted.mask == 0 {
             return 0.0;
         }
@@ -31,7 +32,7 @@ impl Thread {
             return 1.0;
         }
         let slices = self.chooses_by_slice();
-        self.sampler.choose(now_ns, self.tid, self.budget_ppm, slices)
+        self.sampler.choose(slices)
     }
 
     /// True when executions are chosen slice by slice, because perf events are wanted.
@@ -110,6 +111,16 @@ impl Thread {
         self.counts.set(SWITCHES_VOLUNTARY, 0);
         self.counts.set(SWITCHES_INVOLUNTARY, 0);
         Measured { exact: free, cpu_for_free: true }
+    }
+
+    /// An execution that was asked about ended at `now_ns` after `inside_ns`.
+    #[inline]
+    pub(crate) fn ended(&mut self, now_ns: u64, inside_ns: u64) {
+        let (tid, budget_ppm) = (self.tid, self.budget_ppm);
+        if budget_ppm != 0 {
+            let slices = self.chooses_by_slice();
+            self.sampler.ended(Ended { now_ns, inside_ns, tid, budget_ppm, slices });
+        }
     }
 
     /// Notes what an execution's measurement was, and that it cost `paid_ns` in all.

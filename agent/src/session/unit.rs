@@ -78,7 +78,7 @@ impl Engine {
             let (command, text, hash, len) = in_flight;
             slot.start(now, command, text, hash, len);
         }
-        let weight = t.choose(now);
+        let weight = t.choose();
         t.slice = Slice {
             session: entry,
             uid: s.uid,
@@ -114,7 +114,9 @@ impl Engine {
         let mut measured = Measured::default();
         if ours {
             t.slice = Slice::default();
-            measured = t.end_work(running.weight, now, now.saturating_sub(running.start_ns));
+            let inside_ns = now.saturating_sub(running.start_ns);
+            measured = t.end_work(running.weight, now, inside_ns);
+            t.ended(now, inside_ns);
             if running.moved {
                 // Other threads' parts are known only where all are read.
                 measured = Measured::default();

@@ -69,7 +69,7 @@ impl Engine {
         };
         steps.capture = capture;
         steps.free_mask = t.free_mask();
-        let weight = if steps.chosen_in == capture { steps.chosen } else { self.choose_now(t, steps) };
+        let weight = if steps.chosen_in == capture { steps.chosen } else { t.choose() };
         s.weight.set(weight.to_bits());
         if weight != 0.0 {
             s.paid_ns.set(0);
@@ -106,14 +106,6 @@ impl Engine {
             }
         }
         Stepping { statement: s, capture, stamp }
-    }
-
-    /// The weight of the execution that starts now.
-    #[cold]
-    #[inline(never)]
-    fn choose_now(&self, t: &mut Thread, steps: &mut Steps) -> f64 {
-        let stamp = steps.clock.first_stamp();
-        t.choose(steps.clock.ns(stamp))
     }
 
     /// What stays the same for a statement in this capture.
@@ -186,9 +178,10 @@ impl Engine {
             let cpu_for_free = exact & 1 << CPU_NS != 0;
             t.account(&lane, weight, Measured { exact, cpu_for_free }, s.paid_ns.get());
         }
+        t.ended(now_ns, s.inside_ns.get());
         if !t.chooses_by_slice() {
-            // Chosen before it begins, so that its beginning costs no further look at the clock.
-            steps.chosen = t.choose(now_ns);
+            // Chosen before it begins, so that its beginning has less to do.
+            steps.chosen = t.choose();
             steps.chosen_in = capture;
         }
     }

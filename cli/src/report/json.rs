@@ -23,7 +23,7 @@
 //! | `completeness.lost_sessions` | sessions whose protocol could not be followed; their queries are missing |
 //! | `completeness.unknown_text` | executions whose statement is not known |
 //! | `sampling` | whose counters were read, and what that cost |
-//! | `sampling.budget_ppm` | the budget in millionths of the server's time; 0: none, every execution was counted |
+//! | `sampling.budget_ppm` | the budget in millionths of the executions' time; 0: none, every execution was counted |
 //! | `sampling.executions` | executions recorded |
 //! | `sampling.counted` | executions whose counters were read |
 //! | `sampling.cpu_without_call` | executions whose CPU time was known exactly without a system call |
