@@ -64,6 +64,7 @@ pub use seccomp::{probe_seccomp, verdict as seccomp_verdict};
 pub use survey::{Availability, Survey, survey, user_space_reads};
 pub use table::{TABLE, info};
 pub use thread::ThreadCounters;
+pub(crate) use thread::USAGE_MASK;
 pub use unavailable::Unavailable;
 pub use user_space::UserSpaceReads;
 

@@ -1,6 +1,6 @@
 //! Readings of a thread's counters, and the difference of two of them.
 
-use super::{COUNTERS_MAX, Counts};
+use super::{COUNTERS_MAX, CPU_NS, Counts};
 
 /// How many perf events a thread can have open.
 pub const PERF_EVENTS_MAX: usize = 24;
@@ -53,17 +53,22 @@ impl Reading {
         }
     }
 
-    /// Becomes a copy of `other`, copying only what is in use: the end of one query as the start of the next.
+    /// Becomes what `end` says of the counters that getrusage(2) gives, and of nothing else: the end of one query as the
+    /// start of the next.
     #[inline]
-    pub fn copy_from(&mut self, other: &Reading) {
-        self.thread = other.thread;
-        self.opening = other.opening;
-        self.cheap_known = other.cheap_known;
-        self.len = other.len;
-        self.cheap = other.cheap;
-        for (to, from) in self.perf.iter_mut().zip(&other.perf).take(usize::from(other.len)) {
-            *to = *from;
-        }
+    pub fn begin_from(&mut self, end: &Reading) {
+        (self.thread, self.opening, self.cheap) = (end.thread, end.opening, end.cheap);
+        self.cheap_known = end.cheap_known & !(1 << CPU_NS);
+        self.len = 0;
+    }
+
+    /// The CPU clock in it, which is then no longer in it: [`delta`] leaves CPU time to the caller.
+    #[inline]
+    pub fn take_cpu_ns(&mut self) -> Option<u64> {
+        let known = self.cheap_known & 1 << CPU_NS != 0;
+        self.cheap_known &= !(1 << CPU_NS);
+        let [cpu_ns, ..] = self.cheap;
+        known.then_some(cpu_ns)
     }
 
     /// The perf events in it.
@@ -210,10 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_takes_over_everything_in_use() {
-        let from = Reading { cheap_known: 3, ..reading(&[perf(5, 1, 2, 3), perf(6, 4, 5, 6)]) };
-        let mut to = reading(&[perf(7, 7, 7, 7)]);
-        to.copy_from(&from);
-        assert_eq!((to.perf(), to.cheap_known, to.thread), (from.perf(), 3, 1));
+    fn what_getrusage_said_at_one_end_can_serve_as_the_next_start_without_the_clock() {
+        let mut end = Reading { thread: 1, cheap_known: 0b11111, cheap: [9, 1, 2, 3, 4], ..Reading::new() };
+        let mut start = Reading { thread: 1, ..Reading::new() };
+        start.begin_from(&end);
+        assert_eq!((start.thread, start.cheap_known, start.perf()), (1, 0b11110, &[][..]));
+        assert_eq!((end.take_cpu_ns(), end.take_cpu_ns()), (Some(9), None));
+        assert_eq!(difference(&start, &end).known, 0b11110);
     }
 }

@@ -42,7 +42,7 @@ impl Stage {
 
     fn read(&mut self) -> Reading {
         let mut reading = Reading::new();
-        self.counters.read_with(&mut self.k, &self.budget, &mut reading);
+        self.counters.read_with(&mut self.k, &self.budget, 0, &mut reading);
         reading
     }
 

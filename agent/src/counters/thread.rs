@@ -10,7 +10,7 @@ use crate::sys::perf::{GROUP_EVENT_WORDS, GROUP_HEAD_WORDS, Page};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The counters that come from getrusage(2).
-const USAGE_MASK: u64 = CHEAP_MASK & !(1 << CPU_NS);
+pub(crate) const USAGE_MASK: u64 = CHEAP_MASK & !(1 << CPU_NS);
 /// Numbers of thread states, so that readings of two threads are never subtracted.
 static NEXT_THREAD: AtomicU32 = AtomicU32::new(1);
 
@@ -95,7 +95,31 @@ impl ThreadCounters {
     /// perf events (none for a group that is read in user space), and none for what is not wanted.
     #[inline]
     pub fn read(&mut self, out: &mut Reading) {
-        self.read_with(&mut Linux, &budget::PROCESS, out);
+        self.read_without(0, out);
+    }
+
+    /// The same without the counters of the mask `skip`, of those that come without perf: what is known already.
+    #[inline]
+    pub fn read_without(&mut self, skip: u64, out: &mut Reading) {
+        self.read_with(&mut Linux, &budget::PROCESS, skip, out);
+    }
+
+    /// The number of this thread's state; 0: it was never prepared.
+    #[inline]
+    pub fn thread(&self) -> u32 {
+        self.thread
+    }
+
+    /// The number of the present opening.
+    #[inline]
+    pub fn opening(&self) -> u32 {
+        self.opening
+    }
+
+    /// True when `reading` was made by this state since its present events were opened.
+    #[inline]
+    pub fn made(&self, reading: &Reading) -> bool {
+        self.thread != 0 && reading.thread == self.thread && reading.opening == self.opening
     }
 
     /// Gives back all descriptors and mappings. The next [`prepare`](Self::prepare) opens anew.
@@ -170,12 +194,12 @@ impl ThreadCounters {
     }
 
     #[inline]
-    pub(super) fn read_with<K: Kernel>(&mut self, k: &mut K, budget: &Budget, out: &mut Reading) {
+    pub(super) fn read_with<K: Kernel>(&mut self, k: &mut K, budget: &Budget, skip: u64, out: &mut Reading) {
         out.thread = self.thread;
         out.opening = self.opening;
         out.cheap_known = 0;
         out.len = 0;
-        if self.wanted_mask & (1 << CPU_NS) != 0 {
+        if self.wanted_mask & !skip & (1 << CPU_NS) != 0 {
             match k.thread_cpu_ns() {
                 Ok(now) => {
                     let [cpu_ns, ..] = &mut out.cheap;
@@ -185,7 +209,7 @@ impl ThreadCounters {
                 Err(errno) => self.mark(CPU_NS, Unavailable::from_errno(errno)),
             }
         }
-        let usage_wanted = self.wanted_mask & USAGE_MASK;
+        let usage_wanted = self.wanted_mask & !skip & USAGE_MASK;
         if usage_wanted != 0 {
             match k.thread_usage() {
                 Ok(usage) => {

@@ -95,6 +95,14 @@ impl<'a> Ring<'a> {
         self.words.len() as u64
     }
 
+    /// The page of memory that the producer wrote to last.
+    #[inline]
+    pub fn page(&self) -> usize {
+        // Relaxed: only this side writes `head`.
+        let last = self.head.load(Ordering::Relaxed).wrapping_sub(1) & (self.length() - 1);
+        (self.words.as_ptr().addr() + last as usize * 8) / 4096
+    }
+
     /// Room for a record of `n` words, its header word already set, or `None`: the ring is full, or the other side's
     /// position makes no sense.
     #[inline]

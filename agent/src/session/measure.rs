@@ -1,16 +1,27 @@
 //! What a piece of work costs its thread: chosen, read at its start, read at its end.
+//!
+//! What is known already is not read again. A thread that was not switched has spent the wall time on the CPU, with no
+//! context switch; a thread whose CPU clock is known from an earlier reading needs none at the start
+//! ([`CpuClock`]); and where the next command was there before the thread had to wait for it, the faults and switches
+//! of the last command's end are those of the next one's start: what the kernel then does in between is to copy the
+//! command, and that is the command's.
 
 use super::budget::Ended;
-use super::switches::Span;
+use super::cpu_clock::CpuClock;
 use super::thread::Thread;
 use crate::clock::monotonic_ns;
-use crate::counters::{CHEAP_MASK, CLIENT_WAIT_NS, CPU_NS, SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY, delta};
+use crate::counters::{
+    CHEAP_MASK, CLIENT_WAIT_NS, CPU_NS, SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY, USAGE_MASK, delta,
+};
 use crate::segment::Lane;
+use crate::segment::layout::PPM;
 
 /// Known without a system call when the thread was not switched.
 pub(super) const FREE_MASK: u64 = 1 << CPU_NS | 1 << SWITCHES_VOLUNTARY | 1 << SWITCHES_INVOLUNTARY;
 /// Counters that need perf events.
 pub(super) const PERF_MASK: u64 = !(CHEAP_MASK | 1 << CLIENT_WAIT_NS);
+/// The price of a reading at the end is measured at one of so many; at the start it takes no clock of its own.
+const PRICED_OF: u32 = 8;
 
 /// What [`Thread::end_work`] found out, beside the counts.
 #[derive(Clone, Copy, Default)]
@@ -19,6 +30,36 @@ pub(crate) struct Measured {
     pub exact: u64,
     /// CPU time was known without a system call.
     pub cpu_for_free: bool,
+}
+
+/// What a thread keeps from one piece of work to the next.
+pub(super) struct Measuring {
+    cpu: CpuClock,
+    /// The CPU clock at the start of the present work, if that was chosen.
+    start_cpu_ns: Option<u64>,
+    /// The present work is a command of a session.
+    is_command: bool,
+    /// What getrusage said at the end of the last command is where the next one starts from.
+    usage_serves: bool,
+    /// The opening of counters in which the last command was recorded, and the page that its record went to.
+    recorded: (u32, usize),
+    /// Readings at an end, and what one costs.
+    readings: u32,
+    end_price_ns: u64,
+}
+
+impl Measuring {
+    pub const fn new() -> Self {
+        Measuring {
+            cpu: CpuClock::new(),
+            start_cpu_ns: None,
+            is_command: false,
+            usage_serves: false,
+            recorded: (0, 0),
+            readings: 0,
+            end_price_ns: 0,
+        }
+    }
 }
 
 impl Thread {
@@ -41,29 +82,80 @@ impl Thread {
         self.budget_ppm != 0 && self.wanted.mask & PERF_MASK != 0
     }
 
-    /// The work starts: CLOCK_MONOTONIC, taken last, so that none of this is the work's time.
+    /// A command starts, after which [`end_work`](Self::end_work) and [`account`](Self::account) follow: CLOCK_MONOTONIC,
+    /// taken last, so that none of this is the command's time.
+    #[inline]
+    pub(crate) fn begin_command(&mut self, weight: f64) -> u64 {
+        self.begin(weight, true)
+    }
+
+    /// The same for other work, before which the thread may have done anything.
     #[inline]
     pub(crate) fn begin_work(&mut self, weight: f64) -> u64 {
+        self.begin(weight, false)
+    }
+
+    #[inline]
+    fn begin(&mut self, weight: f64, is_command: bool) -> u64 {
+        self.paid_ns = 0;
+        let usage_serves = core::mem::replace(&mut self.measuring.usage_serves, false) && is_command;
+        self.measuring.is_command = is_command;
         if weight > 0.0 {
-            let before_ns = monotonic_ns();
             if !self.open {
-                self.open_counters(before_ns);
+                self.open_counters();
             }
-            let reading_ns = monotonic_ns();
-            self.counters.read(&mut self.start);
-            self.span = Span::begin();
-            let now_ns = monotonic_ns();
-            self.paid_ns = now_ns.saturating_sub(reading_ns);
-            return now_ns;
-        }
-        if self.open && self.wanted.mask & PERF_MASK != 0 {
+        } else if self.open && self.wanted.mask & PERF_MASK != 0 {
             // Open events cost something at each context switch.
             self.counters.release();
             self.open = false;
         }
-        self.paid_ns = 0;
-        self.span = Span::begin();
-        monotonic_ns()
+        self.measuring.cpu.watch();
+        let now_ns = monotonic_ns();
+        if weight > 0.0 { self.begin_reading(now_ns, usage_serves) } else { now_ns }
+    }
+
+    /// The work that starts at `now_ns` was chosen. When it starts once all is read.
+    fn begin_reading(&mut self, now_ns: u64, usage_serves: bool) -> u64 {
+        let start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), now_ns);
+        if start_cpu_ns.is_none() {
+            return self.read_start(now_ns);
+        }
+        self.measuring.start_cpu_ns = start_cpu_ns;
+        let usage_serves = usage_serves && self.counters.made(&self.end);
+        if usage_serves && self.wanted.mask & PERF_MASK == 0 {
+            self.start.begin_from(&self.end);
+            return now_ns;
+        }
+        self.counters.read_without(1 << CPU_NS, &mut self.start);
+        let started_ns = monotonic_ns();
+        self.measuring.start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), started_ns);
+        if self.measuring.start_cpu_ns.is_none() {
+            // Switched in between: now the clock has to say it.
+            return self.read_start(started_ns);
+        }
+        self.paid_ns = started_ns.saturating_sub(now_ns);
+        started_ns
+    }
+
+    /// Reads everything from `from_ns` on, since when switches are watched for. When that was done.
+    fn read_start(&mut self, from_ns: u64) -> u64 {
+        self.measuring.cpu.watch();
+        self.counters.read(&mut self.start);
+        let read_cpu_ns = self.start.take_cpu_ns();
+        let mut now_ns = monotonic_ns();
+        self.paid_ns = now_ns.saturating_sub(from_ns);
+        self.measuring.start_cpu_ns = read_cpu_ns;
+        if self.measuring.cpu.holds()
+            && let Some(cpu_ns) = read_cpu_ns
+        {
+            self.measuring.cpu.know(self.counters.thread(), from_ns, cpu_ns);
+            self.measuring.start_cpu_ns = Some(cpu_ns + now_ns.saturating_sub(from_ns));
+        } else if self.measuring.cpu.is_watched() {
+            // Switched while it was read: the work may still go through without.
+            self.measuring.cpu.watch();
+            now_ns = monotonic_ns();
+        }
+        now_ns
     }
 
     /// Capture is off: perf events that are still open would go on costing something at each context switch.
@@ -82,7 +174,8 @@ impl Thread {
     }
 
     #[cold]
-    fn open_counters(&mut self, before_ns: u64) {
+    fn open_counters(&mut self) {
+        let before_ns = monotonic_ns();
         let wanted = self.wanted;
         self.counters.prepare(&wanted, self.generation as u32);
         self.open = true;
@@ -94,13 +187,11 @@ impl Thread {
     /// The work ended at `now_ns` after `inside_ns`: the differences are in `counts`.
     #[inline]
     pub(crate) fn end_work(&mut self, weight: f64, now_ns: u64, inside_ns: u64) -> Measured {
-        let unswitched = self.span.end();
+        let unswitched = self.measuring.cpu.holds();
         self.counts.known = 0;
         self.counts.scaled = 0;
         if weight > 0.0 {
-            self.counters.read(&mut self.end);
-            delta(&self.start, &self.end, &mut self.counts);
-            self.paid_ns += monotonic_ns().saturating_sub(now_ns);
+            self.end_reading(now_ns, inside_ns, unswitched);
         }
         let free = FREE_MASK & self.wanted.mask;
         if !unswitched || free == 0 {
@@ -123,14 +214,53 @@ impl Thread {
         }
     }
 
-    /// Notes what an execution's measurement was, and that it cost `paid_ns` in all.
+    /// The work that ended at `now_ns` was chosen.
+    fn end_reading(&mut self, now_ns: u64, inside_ns: u64, unswitched: bool) {
+        if unswitched {
+            // Its CPU time is known, and the clock goes on as before.
+            let skip = 1 << CPU_NS;
+            if self.wanted.mask & (USAGE_MASK | PERF_MASK) != 0 {
+                self.counters.read_without(skip, &mut self.end);
+                delta(&self.start, &self.end, &mut self.counts);
+            }
+        } else {
+            self.measuring.cpu.watch();
+            self.counters.read(&mut self.end);
+            let end_cpu_ns = self.end.take_cpu_ns();
+            delta(&self.start, &self.end, &mut self.counts);
+            if let Some(to_ns) = end_cpu_ns
+                && let Some(from_ns) = self.measuring.start_cpu_ns
+            {
+                self.measuring.cpu.know(self.counters.thread(), now_ns, to_ns);
+                // The end's call finds colder caches than the start's, and its value comes later.
+                self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
+            }
+        }
+        let m = &mut self.measuring;
+        if m.readings.is_multiple_of(PRICED_OF) {
+            m.end_price_ns = monotonic_ns().saturating_sub(now_ns);
+        }
+        m.readings = m.readings.wrapping_add(1);
+        self.paid_ns += m.end_price_ns;
+    }
+
+    /// Notes what an execution's measurement was, and that it cost `paid_ns` in all; after its record was written.
     #[inline]
     pub(crate) fn account(&mut self, lane: &Lane<'_>, weight: f64, measured: Measured, paid_ns: u64) {
         if weight > 0.0 {
             self.sampler.paid(paid_ns);
+            self.serve_usage(lane);
         }
-        let probability_ppm =
-            if self.budget_ppm == 0 { crate::segment::layout::PPM } else { self.sampler.probability_ppm() };
+        let probability_ppm = if self.budget_ppm == 0 { PPM } else { self.sampler.probability_ppm() };
         lane.note_account(weight > 0.0, measured.cpu_for_free, paid_ns, probability_ppm);
+    }
+
+    /// The faults and switches at the end of the command just recorded are those at the start of the next, unless we had
+    /// faults of our own since: our first record of a capture, or one that went to another page of the ring.
+    #[inline]
+    fn serve_usage(&mut self, lane: &Lane<'_>) {
+        let recorded = (self.counters.opening(), lane.ring().page());
+        let same = core::mem::replace(&mut self.measuring.recorded, recorded) == recorded;
+        self.measuring.usage_serves = same && self.measuring.is_command;
     }
 }

@@ -14,12 +14,15 @@ pub mod arena;
 mod aside;
 mod birth;
 mod budget;
+mod cpu_clock;
 mod descriptors;
 mod engine;
 mod events;
 mod gate;
 pub mod identity;
 mod measure;
+#[cfg(all(test, feature = "reader"))]
+mod measure_tests;
 mod peer;
 mod process;
 mod quiet;

@@ -5,6 +5,9 @@
 //! and later) registers the area. So a thread that points the field at a section which nobody ever executes, and finds
 //! it still there later, was not switched in between: its CPU time was wall time, with 0 switches and 0 migrations.
 //!
+//! The field stays set from one span to the next: the kernel looks at it only when it switches the thread, and a span
+//! that still holds needs no new beginning.
+//!
 //! A value that is not ours belongs to somebody who uses rseq for real: then nothing is written, and the answer is "not
 //! known".
 //!
@@ -32,15 +35,24 @@ pub(super) struct Section {
 // SAFETY: the pointers are to code and never changed.
 unsafe impl Sync for Section {}
 
-/// The section that nobody executes. The kernel checks that the abort address is outside of it and that the registered
-/// signature stands before that address.
-static NOWHERE: Section = Section {
-    version: 0,
-    flags: 0,
-    start: &raw const arch::perquery_nowhere_start,
-    length: 1,
-    abort: &raw const arch::perquery_nowhere_abort,
-};
+impl Section {
+    /// The section that nobody executes. The kernel checks that the abort address is outside of it and that the
+    /// registered signature stands before that address.
+    const NOWHERE: Section = Section {
+        version: 0,
+        flags: 0,
+        start: &raw const arch::perquery_nowhere_start,
+        length: 1,
+        abort: &raw const arch::perquery_nowhere_abort,
+    };
+
+    fn address(&self) -> u64 {
+        core::ptr::from_ref(self).addr() as u64
+    }
+}
+
+/// One for each of two who watch, so that neither takes the other's beginning for its own.
+static SECTIONS: [Section; 2] = [Section::NOWHERE, Section::NOWHERE];
 
 /// `__rseq_offset` of glibc: where the area is, relative to the thread pointer; 0: there is none.
 static OFFSET: AtomicUsize = AtomicUsize::new(0);
@@ -55,10 +67,12 @@ pub fn set_area(offset: isize, size: u32) {
     }
 }
 
-/// A span of a thread's time; whether the thread was switched in it is known at its end.
+/// A span of a thread's time, of which is known at any later moment whether the thread was switched in it, until another
+/// span begins.
 #[derive(Clone, Copy)]
 pub struct Span {
-    armed: bool,
+    /// What the field holds as long as the span does; 0: nobody watches.
+    ours: u64,
 }
 
 fn field() -> Option<&'static AtomicU64> {
@@ -71,51 +85,58 @@ fn field() -> Option<&'static AtomicU64> {
     Some(unsafe { &*(address as *const AtomicU64) })
 }
 
-fn ours() -> u64 {
-    (&raw const NOWHERE) as u64
-}
-
 impl Span {
     /// Of which nothing is known.
-    pub const NONE: Span = Span { armed: false };
+    pub const NONE: Span = Span { ours: 0 };
 
-    /// Begins now.
+    /// Begins now, for one piece of work.
     #[inline]
     pub fn begin() -> Span {
-        let Some(field) = field() else { return Span { armed: false } };
-        let found = field.load(Ordering::Relaxed);
-        if found != 0 && found != ours() {
-            return Span { armed: false };
-        }
-        field.store(ours(), Ordering::Relaxed);
-        core::sync::atomic::compiler_fence(Ordering::SeqCst);
-        Span { armed: true }
+        let [short, _] = &SECTIONS;
+        Self::begin_as(short)
     }
 
-    /// Ends now: true when the thread was certainly not switched since [`begin`](Self::begin). False: it was, or
-    /// nobody knows.
+    /// Begins now, for a time that goes on from one piece of work to the next.
     #[inline]
-    pub fn end(self) -> bool {
+    pub fn begin_long() -> Span {
+        let [_, long] = &SECTIONS;
+        Self::begin_as(long)
+    }
+
+    #[inline]
+    fn begin_as(section: &'static Section) -> Span {
+        let Some(field) = field() else { return Span::NONE };
+        let found = field.load(Ordering::Relaxed);
+        if found != 0 && !SECTIONS.iter().any(|ours| found == ours.address()) {
+            return Span::NONE;
+        }
+        field.store(section.address(), Ordering::Relaxed);
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
-        if !self.armed {
-            return false;
-        }
-        let Some(field) = field() else { return false };
-        let unswitched = field.load(Ordering::Relaxed) == ours();
-        if unswitched {
-            field.store(0, Ordering::Relaxed);
-        }
-        unswitched
+        Span { ours: section.address() }
+    }
+
+    /// True when somebody watches: glibc has an area, and nobody else uses it now.
+    #[inline]
+    pub fn is_armed(self) -> bool {
+        self.ours != 0
+    }
+
+    /// True when the thread was certainly not switched since the beginning. False: it was, or nobody knows. The span
+    /// goes on.
+    #[inline]
+    pub fn holds(self) -> bool {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+        self.ours != 0 && field().is_some_and(|field| field.load(Ordering::Relaxed) == self.ours)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::sys::time::thread_cpu_ns;
     use std::{eprintln, println, thread, time::Duration};
 
-    fn look_up() -> bool {
+    pub(in super::super) fn look_up() -> bool {
         // SAFETY: dlsym with constant strings; the symbols are a ptrdiff_t and an unsigned (glibc manual, rseq).
         unsafe {
             let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();
@@ -136,7 +157,10 @@ mod tests {
         }
         let span = Span::begin();
         thread::sleep(Duration::from_millis(2));
-        assert!(!span.end(), "a sleep is a switch");
+        assert!(!span.holds(), "a sleep is a switch");
+        let long = Span::begin_long();
+        thread::yield_now();
+        assert!(Span::begin().is_armed() && !long.holds(), "another span has begun");
         let (mut unswitched, mut worst_ns) = (0, 0);
         for _ in 0..20_000 {
             let cpu_before = thread_cpu_ns().unwrap();
@@ -144,7 +168,7 @@ mod tests {
             let wall = crate::clock::monotonic_ns();
             core::hint::black_box((0..500u64).sum::<u64>());
             let wall = crate::clock::monotonic_ns() - wall;
-            let quiet = span.end();
+            let quiet = span.holds();
             // More than the span's own: whoever took the CPU inside the span makes its wall time longer than this.
             let cpu = thread_cpu_ns().unwrap() - cpu_before;
             if quiet {

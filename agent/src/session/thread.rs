@@ -1,7 +1,7 @@
 //! What the agent keeps for each thread of the server: plain data without a destructor, in the thread's own storage.
 
 use super::budget::Sampler;
-use super::switches::Span;
+use super::measure::Measuring;
 use crate::counters::{Counts, Reading, ThreadCounters, Wanted};
 use crate::segment::Lane;
 use crate::sys::process;
@@ -41,8 +41,8 @@ pub struct Thread {
     pub(super) exit_registered: bool,
     /// True when `counters` are prepared.
     pub(super) open: bool,
-    pub(super) span: Span,
     pub(super) slice: Slice,
+    pub(super) measuring: Measuring,
     /// The capture generation for which `counters` are prepared.
     pub(super) generation: u64,
     /// The budget in that generation; 0: none.
@@ -95,7 +95,7 @@ impl Thread {
             wanted: Wanted::NOTHING,
             budget_ppm: 0,
             sampler: Sampler::new(),
-            span: Span::NONE,
+            measuring: Measuring::new(),
             paid_ns: 0,
             open: false,
             counters: ThreadCounters::new(),

@@ -90,7 +90,7 @@ impl Engine {
         };
         s.running.weight = weight;
         // The last thing: none of the above is the query's time.
-        s.running.start_ns = t.begin_work(weight);
+        s.running.start_ns = t.begin_command(weight);
     }
 
     /// The unit of session `entry` is over.

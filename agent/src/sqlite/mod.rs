@@ -183,7 +183,7 @@ impl Engine {
         if s.weight.get() != 0 || !s.is(stmt) || s.running.get() != stepping.capture {
             return Some(stamp);
         }
-        if s.exact.get() != 0 && !steps.span.end() {
+        if s.exact.get() != 0 && !steps.span.holds() {
             s.exact.set(0);
         }
         let inside_ns = s.inside_ns.add(steps.clock.between(stepping.stamp, stamp));

@@ -1,0 +1,237 @@
+//! What is known without a reading is what the plain readings say.
+//!
+//! # Safety
+//!
+//! `unsafe` is used to put threads on one CPU and to map memory whose pages are touched for the first time.
+#![allow(unsafe_code)]
+
+use super::measure::Measured;
+use super::switches::tests::look_up;
+use super::thread::Thread;
+use crate::clock::monotonic_ns;
+use crate::counters::{
+    CHEAP_MASK, CPU_NS, Counts, PAGE_FAULTS_MINOR, SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY, Wanted,
+};
+use crate::segment::layout::Shape;
+use crate::segment::record::{KIND_EXECUTION, RECORD_MAX_WORDS};
+use crate::segment::writer::{Fields, write};
+use crate::segment::{Lane, Segment};
+use crate::sys::time::{ThreadUsage, thread_cpu_ns, thread_usage};
+use core::sync::atomic::AtomicU64;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+use std::vec::Vec;
+use std::{eprintln, println, thread};
+
+const SHAPE: Shape = Shape { lanes: 4, ring_words: 4096, sessions: 4, index_entries: 64, arena_words: 4096 };
+
+/// A thread that serves commands, as the engine makes it measure them.
+struct Server<'a> {
+    thread: Thread,
+    lane: Lane<'a>,
+    /// Beginnings for which something was read.
+    read_at_start: u32,
+}
+
+/// What the plain readings said of the same work.
+struct Plain {
+    cpu_ns: u64,
+    usage: ThreadUsage,
+}
+
+impl<'a> Server<'a> {
+    fn new(segment: &Segment<'a>) -> Self {
+        let mut thread = Thread::new();
+        thread.wanted = Wanted { mask: CHEAP_MASK, ..Wanted::NOTHING };
+        thread.generation = 1;
+        let lane = segment.lane(0).expect("the first");
+        Server { thread, lane, read_at_start: 0 }
+    }
+
+    /// Measures `work` with all counters, and plainly around the same.
+    fn command(&mut self, work: impl FnOnce()) -> (Counts, Measured, u64, Plain) {
+        let weight = self.thread.choose();
+        assert_eq!(weight, 1.0);
+        let start_ns = self.thread.begin_command(weight);
+        self.read_at_start += u32::from(self.thread.paid_ns > 0);
+        let (usage, cpu_ns) = (thread_usage().unwrap(), thread_cpu_ns().unwrap());
+        work();
+        let plain = Plain {
+            cpu_ns: thread_cpu_ns().unwrap() - cpu_ns,
+            usage: {
+                let now = thread_usage().unwrap();
+                ThreadUsage {
+                    page_faults_minor: now.page_faults_minor - usage.page_faults_minor,
+                    page_faults_major: now.page_faults_major - usage.page_faults_major,
+                    switches_voluntary: now.switches_voluntary - usage.switches_voluntary,
+                    switches_involuntary: now.switches_involuntary - usage.switches_involuntary,
+                }
+            },
+        };
+        let now_ns = monotonic_ns();
+        let measured = self.thread.end_work(weight, now_ns, now_ns - start_ns);
+        let counts = self.thread.counts;
+        let fields = Fields { kind: KIND_EXECUTION, weight, ..Fields::default() };
+        assert!(write(&self.lane, &fields, &counts, &[], b"SELECT 1"));
+        self.thread.account(&self.lane, weight, measured, self.thread.paid_ns);
+        if self.lane.ring().backlog_words() > 2048 {
+            self.lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |_| ()).unwrap();
+        }
+        (counts, measured, now_ns - start_ns, plain)
+    }
+}
+
+/// Puts the calling thread on the first CPU it may run on.
+fn settle_on_one_cpu() {
+    // SAFETY: the set is valid and as long as said.
+    unsafe {
+        let mut may: libc::cpu_set_t = core::mem::zeroed();
+        libc::sched_getaffinity(0, size_of_val(&may), &mut may);
+        let first = (0..libc::CPU_SETSIZE as usize).find(|cpu| libc::CPU_ISSET(*cpu, &may));
+        let mut one: libc::cpu_set_t = core::mem::zeroed();
+        libc::CPU_SET(first.expect("it runs"), &mut one);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&one), &one), 0);
+    }
+}
+
+fn spin(rounds: u32) {
+    core::hint::black_box(
+        (0..rounds).fold(1u64, |x, n| core::hint::black_box(x.wrapping_mul(3) ^ u64::from(n))),
+    );
+}
+
+/// Fresh pages.
+struct Pages {
+    at: usize,
+    left: usize,
+}
+
+impl Pages {
+    fn map(pages: usize) -> Self {
+        // SAFETY: an anonymous mapping of nobody else's; huge pages would be one fault for many.
+        let at = unsafe {
+            let to = libc::mmap(
+                core::ptr::null_mut(),
+                pages * 4096,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            assert_ne!(to, libc::MAP_FAILED);
+            libc::madvise(to, pages * 4096, libc::MADV_NOHUGEPAGE);
+            to.addr()
+        };
+        Pages { at, left: pages }
+    }
+
+    fn touch(&mut self, pages: usize) {
+        for _ in 0..pages.min(self.left) {
+            // SAFETY: within the mapping of `map`, which is never unmapped.
+            unsafe { core::ptr::with_exposed_provenance_mut::<u8>(self.at).write_volatile(1) };
+            self.at += 4096;
+            self.left -= 1;
+        }
+    }
+}
+
+/// The client of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Client {
+    /// On the server's CPU, and polls: the answer wakes it, and its next command is there when the server comes back.
+    Polls,
+    /// On the server's CPU, and blocks in read(2): woken also when the server takes its command from the socket.
+    Blocks,
+    /// Wherever it likes, and thinks before each command: the server waits.
+    Thinks,
+}
+
+impl Client {
+    fn serve_itself(self, mut socket: UnixStream) {
+        if self != Client::Thinks {
+            settle_on_one_cpu();
+        }
+        let mut answer = [0; 100];
+        while socket.write_all(b"command").is_ok() {
+            if self == Client::Polls {
+                let mut one = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+                // SAFETY: one valid entry.
+                unsafe { libc::poll(&mut one, 1, -1) };
+            }
+            if socket.read(&mut answer).is_ok_and(|n| n == 0) {
+                return;
+            }
+            if self == Client::Thinks {
+                thread::sleep(Duration::from_micros(100));
+            }
+        }
+    }
+}
+
+/// 3000 commands, each answered over a socket, some of which touch three fresh pages: beginnings without a reading.
+fn compare(client: Client) -> u32 {
+    const COMMANDS: u32 = 3000;
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let running = thread::spawn(move || client.serve_itself(theirs));
+    let words: Vec<AtomicU64> = (0..SHAPE.total_words()).map(|_| AtomicU64::new(0)).collect();
+    let segment = Segment::format(&words, SHAPE, 1, 1, b"").unwrap();
+    let mut server = Server::new(&segment);
+    server.thread.counters.prepare(&server.thread.wanted, 1);
+    server.thread.open = true;
+    if client != Client::Thinks {
+        settle_on_one_cpu();
+    }
+    let mut pages = Pages::map(COMMANDS as usize);
+    let (mut more_ns, mut free, mut faults) = (0, 0, 0);
+    let mut command = [0; 64];
+    for n in 0..COMMANDS {
+        assert!(ours.read(&mut command).unwrap() > 0);
+        let fresh = if n % 5 == 0 { 3 } else { 0 };
+        let (counts, measured, inside_ns, plain) = server.command(|| {
+            pages.touch(fresh);
+            spin(5_000);
+            ours.write_all(b"answer").unwrap();
+        });
+        let cpu_ns = counts.get(CPU_NS).expect("always known");
+        assert!(cpu_ns <= inside_ns, "{cpu_ns} of {inside_ns}");
+        // The plain readings are inside of ours, and what they cost is in ours only.
+        more_ns += cpu_ns as i64 - plain.cpu_ns as i64;
+        faults += counts.get(PAGE_FAULTS_MINOR).unwrap() - plain.usage.page_faults_minor;
+        for (id, plain) in [
+            (SWITCHES_VOLUNTARY, plain.usage.switches_voluntary),
+            (SWITCHES_INVOLUNTARY, plain.usage.switches_involuntary),
+        ] {
+            let ours = counts.get(id).expect("always known");
+            // A switch in our own reading is rare.
+            assert!(ours >= plain && ours <= plain + 2, "counter {id}: {ours}, plainly {plain}");
+        }
+        free += u32::from(measured.cpu_for_free);
+    }
+    drop(ours);
+    running.join().unwrap();
+    let mean_ns = more_ns / i64::from(COMMANDS);
+    println!(
+        "{client:?}: CPU time is {mean_ns} ns more and faults {faults} in all; of {COMMANDS} commands {free} had their \
+         CPU time for free, {} began with a reading",
+        server.read_at_start
+    );
+    assert!((-200..4_000).contains(&mean_ns), "{mean_ns} ns more than plainly");
+    assert!(faults < 20, "{faults} faults more than plainly");
+    COMMANDS - server.read_at_start
+}
+
+#[test]
+fn what_is_known_without_a_reading_agrees_with_the_plain_readings() {
+    let watched = look_up();
+    // Threads of their own, which can be put on one CPU and forgotten.
+    let without = [Client::Polls, Client::Blocks, Client::Thinks]
+        .map(|client| thread::spawn(move || compare(client)).join().unwrap());
+    if watched {
+        assert!(without.iter().sum::<u32>() > 100, "nothing was ever carried over: {without:?}");
+    } else {
+        eprintln!("no rseq area here (glibc before 2.35, or valgrind): everything was read");
+        assert_eq!(without, [0; 3]);
+    }
+}
