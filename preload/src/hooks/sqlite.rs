@@ -98,6 +98,7 @@ impl Library for Stmt {
             .any(|verb| first.get(..verb.len()).is_some_and(|word| word.eq_ignore_ascii_case(verb)))
     }
 
+    #[inline(never)]
     fn rows_changed(&self) -> u64 {
         match real!(CHANGES, fn(*mut c_void) -> c_int) {
             // SAFETY: as in `database`.
@@ -106,6 +107,8 @@ impl Library for Stmt {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn extended_error(&self) -> c_int {
         match real!(EXTENDED_ERRCODE, fn(*mut c_void) -> c_int) {
             // SAFETY: as in `database`.
