@@ -1,8 +1,8 @@
 //! What the server answers: messages to the client, and what they say about the unit in front.
 
-use super::message::{Header, Kind, kind_of, split_message};
+use super::message::Header;
 use super::units::Asked;
-use super::{ANSWER_CAP, PENDING_QUIT, PENDING_START, PENDING_STREAMING, Phase, Postgres};
+use super::{PENDING_QUIT, PENDING_START, PENDING_STREAMING, Phase, Postgres};
 use crate::protocol::{Event, LostReason, Step};
 
 /// Which way the COPY in progress goes.
@@ -27,25 +27,6 @@ impl Postgres {
             None if input.is_empty() && !self.server.inside => Step::NeedMore,
             None => self.step_through_answer(input),
         }
-    }
-
-    /// What [`step`](crate::protocol::Machine::step) does with messages that are there whole, without stopping at
-    /// [`Event::FirstResponse`]: whether there was one, and whether [`Event::Finished`] was the last. What is left is for
-    /// `step`.
-    #[inline]
-    pub fn take_answer(&mut self, input: &mut &[u8]) -> (bool, bool) {
-        if self.pending != 0 || self.phase != Phase::Typed || self.startup.is_owed() {
-            return (false, false);
-        }
-        let responded = self.units.responded;
-        let finished = self.walk_answer::<false>(input).is_some();
-        (!responded && self.units.responded, finished)
-    }
-
-    /// True when there is nothing to ask [`step`](crate::protocol::Machine::step) for before further bytes come.
-    #[inline]
-    pub fn has_told_all(&self) -> bool {
-        self.pending == 0 && !self.server.inside && !self.client.inside
     }
 
     #[inline(never)]
@@ -78,39 +59,6 @@ impl Postgres {
                 return Step::Event(event);
             }
         }
-    }
-
-    /// The short way for what nearly every answer consists of, as far as `input` holds the messages whole. What it leaves
-    /// is for [`take_header`](super::message::Message::take_header). `STOPS`: at the first response too.
-    #[inline(always)]
-    fn walk_answer<const STOPS: bool>(&mut self, input: &mut &[u8]) -> Option<Event> {
-        if !self.units.running || !self.logged_in || !self.server.is_between() {
-            return None;
-        }
-        while let Some((tag, payload, rest)) = split_message(input) {
-            let kind = kind_of(tag);
-            if matches!(kind, Kind::Other | Kind::Outcome) || kind == Kind::Ready && payload.len() != 1 {
-                break;
-            }
-            if !self.units.responded {
-                self.units.responded = true;
-                if STOPS {
-                    return Some(Event::FirstResponse);
-                }
-            }
-            *input = rest;
-            if kind == Kind::Row {
-                self.units.outcome.rows_returned += 1;
-            } else if kind == Kind::Command {
-                self.complete_command(payload.get(..ANSWER_CAP).unwrap_or(payload));
-            } else if kind == Kind::Ready {
-                // `None`: units were added to this one, which goes on.
-                if let Some(event) = self.complete_ready() {
-                    return Some(event);
-                }
-            }
-        }
-        None
     }
 
     /// A header is complete.
@@ -281,7 +229,7 @@ impl Postgres {
         }
     }
 
-    fn complete_ready(&mut self) -> Option<Event> {
+    pub(super) fn complete_ready(&mut self) -> Option<Event> {
         if !self.logged_in {
             self.logged_in = true;
             self.pending = match self.units.len() {
@@ -314,7 +262,7 @@ impl Postgres {
     }
 
     /// CommandComplete: `INSERT 0 5`, `SELECT 3`, `CREATE TABLE`.
-    fn complete_command(&mut self, tag: &[u8]) {
+    pub(super) fn complete_command(&mut self, tag: &[u8]) {
         let copy = core::mem::replace(&mut self.copy, Copy::None);
         self.copying_in = false;
         self.units.completed = self.units.completed.saturating_add(1);

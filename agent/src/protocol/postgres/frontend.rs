@@ -1,8 +1,9 @@
 //! What the client asks for: messages from it, cut into units.
 
-use super::message::{Header, split_message, split_string};
-use super::texts::{NAME_CAP, Place, Source, Texts};
+use super::message::Header;
+use super::texts::{Place, Source, Texts};
 use super::units::Asked;
+use super::whole::Whole;
 use super::{Phase, Postgres};
 use crate::protocol::{Event, LostReason, Step};
 
@@ -17,16 +18,6 @@ enum Progress {
     Done(Option<Event>),
 }
 
-/// What came of the messages that are there whole.
-enum Whole {
-    /// They were taken up to one that answers this.
-    Event(Event),
-    /// They were taken, and nothing is left.
-    Nothing,
-    /// The next one has to go the long way.
-    Other,
-}
-
 impl Postgres {
     pub(super) fn step_from_client(&mut self, input: &mut &[u8]) -> Step {
         match self.whole_request(input) {
@@ -34,19 +25,6 @@ impl Postgres {
             Whole::Nothing => Step::NeedMore,
             Whole::Other => self.step_through_request(input),
         }
-    }
-
-    /// What [`step`](crate::protocol::Machine::step) does with messages that are there whole, without stopping at
-    /// [`Event::Started`], the only event that they have: true if there was one. What is left is for `step`.
-    #[inline]
-    pub fn take_requests(&mut self, input: &mut &[u8]) -> bool {
-        let mut started = false;
-        if self.pending == 0 && self.phase == Phase::Typed {
-            while let Whole::Event(_) = self.whole_request(input) {
-                started = true;
-            }
-        }
-        started
     }
 
     #[inline(never)]
@@ -93,98 +71,6 @@ impl Postgres {
                 }
             }
         }
-    }
-
-    /// The short way for what nearly every unit consists of, as far as `input` holds the messages whole: nothing here is
-    /// kept from one call to the next.
-    #[inline(always)]
-    fn whole_request(&mut self, input: &mut &[u8]) -> Whole {
-        if !self.logged_in || self.quitting || !self.client.is_between() {
-            return Whole::Other;
-        }
-        while let Some((tag, payload, rest)) = split_message(input) {
-            let started = match tag {
-                b'Q' => self.whole_query(payload),
-                b'B' => self.whole_bind(payload),
-                b'E' => self.whole_execute(payload),
-                b'P' => self.whole_parse(payload),
-                b'D' => Some(self.open_unit()),
-                b'S' => Some(self.complete_sync()),
-                _ => None,
-            };
-            let Some(started) = started else { return Whole::Other };
-            *input = rest;
-            if let Some(event) = started {
-                return Whole::Event(event);
-            }
-        }
-        if input.is_empty() { Whole::Nothing } else { Whole::Other }
-    }
-
-    /// `None`: it has to go the long way, and nothing has happened.
-    #[inline(always)]
-    fn whole_query(&mut self, payload: &[u8]) -> Option<Option<Event>> {
-        if self.building || self.units.is_full() {
-            return None;
-        }
-        self.texts.drop_unnamed();
-        let mut asked = Source::UNKNOWN;
-        if self.capturing {
-            let place = self.texts.claim(|place| self.units.refers_to(place)).ok()?;
-            // The last byte is the terminating zero.
-            let text = payload.strip_suffix(b"\0").unwrap_or(payload);
-            self.texts.buffer_mut(place).push(text);
-            asked = Source::in_buffer(place);
-        }
-        let started = self.open_unit();
-        self.units.add_statement(asked, Asked::SIMPLE);
-        self.close_unit();
-        Some(started)
-    }
-
-    /// Of the unnamed statement.
-    #[inline(always)]
-    fn whole_parse(&mut self, payload: &[u8]) -> Option<Option<Event>> {
-        let (name, rest) = split_string(payload)?;
-        let (text, _) = split_string(rest)?;
-        if !name.is_empty() {
-            return None;
-        }
-        self.texts.unnamed = Source::UNKNOWN;
-        if self.capturing {
-            let place = self.texts.claim(|place| self.units.refers_to(place)).ok()?;
-            self.texts.buffer_mut(place).push(text);
-            self.texts.unnamed = Source::in_buffer(place);
-        }
-        let started = self.open_unit();
-        self.units.add_parse(self.texts.unnamed);
-        Some(started)
-    }
-
-    #[inline(always)]
-    fn whole_bind(&mut self, payload: &[u8]) -> Option<Option<Event>> {
-        let (portal, rest) = split_string(payload)?;
-        let (statement, _) = split_string(rest)?;
-        let source = self.texts.statement(cut_name(statement));
-        self.texts.bind(Texts::portal_key(cut_name(portal)), source);
-        Some(self.open_unit())
-    }
-
-    #[inline(always)]
-    fn whole_execute(&mut self, payload: &[u8]) -> Option<Option<Event>> {
-        let has_statement = (self.building || self.units.is_full()) && self.units.first_source().is_some();
-        let (portal, _) = split_string(payload)?;
-        if has_statement {
-            return None;
-        }
-        let (asked, fetching) = self.texts.execute(Texts::portal_key(cut_name(portal)));
-        let started = self.open_unit();
-        if fetching {
-            self.units.add_fetch(asked);
-        } else {
-            self.units.add_statement(asked, 0);
-        }
-        Some(started)
     }
 
     /// Announces the text in a buffer; all who refer to it get the reference.
@@ -378,7 +264,7 @@ impl Postgres {
         Progress::Done(started)
     }
 
-    fn complete_sync(&mut self) -> Option<Event> {
+    pub(super) fn complete_sync(&mut self) -> Option<Event> {
         // The server ignores a Sync while it takes COPY data: drivers send one behind every Execute.
         if self.copying_in {
             return None;
@@ -396,7 +282,7 @@ impl Postgres {
     }
 
     /// The client is sending a unit; a new one if the last is complete.
-    fn open_unit(&mut self) -> Option<Event> {
+    pub(super) fn open_unit(&mut self) -> Option<Event> {
         if self.building {
             return None;
         }
@@ -409,16 +295,10 @@ impl Postgres {
         None
     }
 
-    fn close_unit(&mut self) {
+    pub(super) fn close_unit(&mut self) {
         self.building = false;
         if let Some(unit) = self.units.back_mut() {
             unit.set(Asked::CLOSED, true);
         }
     }
-}
-
-/// As much of a name as the server keeps.
-#[inline(always)]
-fn cut_name(name: &[u8]) -> &[u8] {
-    name.get(..NAME_CAP).unwrap_or(name)
 }

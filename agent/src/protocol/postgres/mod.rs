@@ -2,7 +2,7 @@
 //!
 //! Two streams of messages, each cut anywhere: requests (`frontend`) are collected into units (`units`), and answers
 //! (`backend`) describe the unit in front until ReadyForQuery ends it. What comes before the first message with a tag
-//! is in `startup`; which text an Execute means is in `texts`.
+//! is in `startup`; which text an Execute means is in `texts`. The short way for what is there whole is in `whole`.
 
 mod backend;
 mod frontend;
@@ -14,6 +14,7 @@ mod startup;
 mod tests;
 mod texts;
 mod units;
+mod whole;
 
 #[cfg(any(test, fuzzing))]
 pub use fuzz::fuzz_postgres;
