@@ -120,9 +120,11 @@ impl Engine {
     }
 
     /// The session is back: its machine gets the header that was kept, and the bytes.
+    #[inline(always)]
     pub fn read_end_back(&self, t: &mut Thread, ticket: Ticket, back: Back, bytes: &[u8]) {
         let entry = ticket.entry();
-        self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
+        let Some(cell) = self.cell_of(ticket) else { return };
+        self.visit_cell(t, entry, cell, |engine, t, s, segment| {
             if let Back(Some(header)) = back {
                 let capturing = segment.control().capture() != 0;
                 if s.whole_command(header, bytes, capturing) {

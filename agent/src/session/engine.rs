@@ -144,6 +144,12 @@ impl Engine {
         true
     }
 
+    /// The cell of a ticket's session, while that is still the same one.
+    #[inline(always)]
+    pub(super) fn cell_of(&self, ticket: Ticket) -> Option<&Cell> {
+        self.cell(ticket.entry()).filter(|cell| cell.generation() == ticket.generation())
+    }
+
     #[inline]
     pub(super) fn ticket(&self, entry: u32, stamp_ns: u64) -> Ticket {
         self.cell(entry).map_or(Ticket::NONE, |cell| Ticket::new(entry, cell.generation(), stamp_ns))
@@ -172,7 +178,8 @@ impl Engine {
     #[inline(always)]
     pub fn read_end(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) {
         let entry = ticket.entry();
-        self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
+        let Some(cell) = self.cell_of(ticket) else { return };
+        self.visit_cell(t, entry, cell, |engine, t, s, segment| {
             s.bytes_in = s.bytes_in.wrapping_add(bytes.len() as u64);
             engine.feed(t, entry, s, segment, Direction::FromClient, bytes, 0);
         });
@@ -201,7 +208,8 @@ impl Engine {
     #[inline(always)]
     pub fn write_end(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) {
         let entry = ticket.entry();
-        self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
+        let Some(cell) = self.cell_of(ticket) else { return };
+        self.visit_cell(t, entry, cell, |engine, t, s, segment| {
             s.bytes_out = s.bytes_out.wrapping_add(bytes.len() as u64);
             engine.feed_answer(t, entry, s, segment, bytes, ticket.stamp_ns);
         });

@@ -154,12 +154,17 @@ impl Session {
         }
     }
 
+    /// The MySQL machine, where that is the session's.
+    #[inline(always)]
+    pub(super) fn mysql(&mut self) -> Option<&mut Mysql> {
+        // SAFETY: `speak` wrote the machine before it set the protocol.
+        (self.protocol() == Protocol::MySql).then(|| unsafe { self.mysql.assume_init_mut() })
+    }
+
     /// True when the MySQL machine, at rest, took a whole command that starts a unit; see [`Mysql::whole_command`].
     #[inline(always)]
     pub(super) fn whole_command(&mut self, header: [u8; 4], body: &[u8], capturing: bool) -> bool {
-        self.protocol() == Protocol::MySql
-            // SAFETY: `speak` wrote the machine before it set the protocol.
-            && unsafe { self.mysql.assume_init_mut() }.whole_command(header, body, capturing)
+        self.mysql().is_some_and(|machine| machine.whole_command(header, body, capturing))
     }
 
     /// The machine's answer to a read of at most `requested` bytes; `None` without a machine.

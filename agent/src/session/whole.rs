@@ -1,5 +1,4 @@
-//! The engine's short way for what a PostgreSQL session's read or write brings whole: nearly every request, and nearly
-//! every answer.
+//! The engine's short way for what a session's read or write brings whole: nearly every request, and nearly every answer.
 
 use super::engine::Engine;
 use super::quiet_postgres as postgres;
@@ -45,6 +44,16 @@ impl Engine {
         stamp_ns: u64,
     ) {
         let mut rest = bytes;
+        if let Some(machine) = s.mysql() {
+            let responded = machine.take_answer(&mut rest);
+            let done = rest.is_empty() && machine.has_told_all();
+            if responded {
+                self.first_response(t, entry, s, stamp_ns);
+            }
+            if done {
+                return;
+            }
+        }
         let Some(machine) = s.postgres() else {
             return self.feed(t, entry, s, segment, Direction::ToClient, rest, stamp_ns);
         };

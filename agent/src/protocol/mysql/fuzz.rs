@@ -63,6 +63,17 @@ impl Listener {
     fn feed(&mut self, direction: Direction, bytes: &[u8]) -> bool {
         let mut input = bytes;
         let mut idle = 0;
+        // The short ways must say what the long one says; a single byte never takes them.
+        if direction == Direction::ToClient {
+            if self.machine.take_answer(&mut input) {
+                self.hear(Step::Event(Event::FirstResponse));
+            }
+        } else if let Some((header, body)) = bytes.split_first_chunk::<4>()
+            && self.machine.whole_command(*header, body, self.machine.capturing)
+        {
+            self.hear(Step::Event(Event::Started));
+            return true;
+        }
         loop {
             let before = input.len();
             let step = self.machine.step(direction, &mut input);

@@ -105,6 +105,16 @@ impl Pending {
         EVENTS.iter().position(|e| *e == event).map_or(0, |at| at as u32 + 1)
     }
 
+    /// Takes the oldest event if it is `event`.
+    #[inline]
+    fn take_first(&mut self, event: Event) -> bool {
+        let found = self.0 & 0xff == Self::code(event);
+        if found {
+            self.0 >>= 8;
+        }
+        found
+    }
+
     #[inline]
     fn pop(&mut self) -> Option<Event> {
         let code = (self.0 & 0xff).checked_sub(1)?;

@@ -172,6 +172,29 @@ impl Mysql {
         Ok(())
     }
 
+    /// Takes what is whole of a unit's response in `input`. True: the response has begun with it, and
+    /// [`Event::FirstResponse`] is not answered any more. What is left has to be fed.
+    #[inline]
+    pub fn take_answer(&mut self, input: &mut &[u8]) -> bool {
+        if self.phase != Phase::Commands
+            || self.compressed
+            || !self.has_told_all()
+            || !self.output.at_boundary()
+        {
+            return false;
+        }
+        if let Err(reason) = self.whole_packets(input) {
+            self.lost = reason as u8;
+        }
+        self.pending.take_first(Event::FirstResponse)
+    }
+
+    /// True when no event waits and the machine is not lost.
+    #[inline]
+    pub fn has_told_all(&self) -> bool {
+        self.pending.0 == 0 && self.lost == 0
+    }
+
     /// Packets of a unit's response that are in `input` whole, which is how they usually come. True: at least one was
     /// consumed. What is unusual about one (in pieces, part of a longer one, an error, out of order) is left where it is.
     fn whole_packets(&mut self, input: &mut &[u8]) -> Result<bool, LostReason> {
