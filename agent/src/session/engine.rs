@@ -6,7 +6,6 @@ use super::process::{Kind, Process};
 use super::ssl::SslMap;
 use super::state::{Protocol, Session};
 use super::thread::{Slice, Thread};
-use crate::clock::monotonic_ns;
 use crate::protocol::{Direction, Event, Step};
 use crate::segment::Segment;
 use crate::sqlite::Sqlite;
@@ -191,7 +190,7 @@ impl Engine {
         let mut stamp_ns = None;
         if t.slice.session == entry && t.slice.plain {
             // This thread runs the session's query: all that a write needs is the time of the first one.
-            stamp_ns = Some(if t.slice.responded { 0 } else { monotonic_ns() });
+            stamp_ns = Some(if t.slice.responded { 0 } else { t.now_ns() });
         } else {
             self.visit_cell(t, entry, cell, |engine, t, s, segment| {
                 if s.tls == 0 {
@@ -264,7 +263,7 @@ impl Engine {
     /// Before the thread polls: the time, if it is in the middle of a query.
     #[inline]
     pub fn client_wait_begin(&self, t: &mut Thread) -> Option<u64> {
-        (t.slice.session != 0).then(monotonic_ns)
+        (t.slice.session != 0).then(|| t.now_ns())
     }
 
     /// After it has polled `fd` alone since `since_ns`: if that is the socket of the query it runs, it waited for its
@@ -272,8 +271,8 @@ impl Engine {
     pub fn client_wait_end(&self, t: &mut Thread, fd: i32, since_ns: u64) {
         let entry = self.descriptors.at(fd);
         if entry != 0 && t.slice.session == entry {
-            self.visit(t, entry, None, |_, _, s, _| {
-                s.running.client_wait_ns += monotonic_ns().saturating_sub(since_ns);
+            self.visit(t, entry, None, |_, t, s, _| {
+                s.running.client_wait_ns += t.now_ns().saturating_sub(since_ns);
             });
         }
     }
@@ -343,10 +342,6 @@ impl Engine {
     ) -> u64 {
         self.come_to(t, entry, s, segment);
         let running = &s.running;
-        if running.active && running.generation != 0 && running.first_byte_ns == 0 {
-            monotonic_ns()
-        } else {
-            0
-        }
+        if running.active && running.generation != 0 && running.first_byte_ns == 0 { t.now_ns() } else { 0 }
     }
 }

@@ -110,7 +110,7 @@ impl Thread {
             self.open = false;
         }
         self.measuring.cpu.watch();
-        let now_ns = monotonic_ns();
+        let now_ns = self.first_now_ns();
         if weight > 0.0 { self.begin_reading(now_ns, usage_serves) } else { now_ns }
     }
 
@@ -127,7 +127,7 @@ impl Thread {
             return now_ns;
         }
         self.counters.read_without(1 << CPU_NS, &mut self.start);
-        let started_ns = monotonic_ns();
+        let started_ns = self.now_ns();
         self.measuring.start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), started_ns);
         if self.measuring.start_cpu_ns.is_none() {
             // Switched in between: now the clock has to say it.
@@ -142,7 +142,7 @@ impl Thread {
         self.measuring.cpu.watch();
         self.counters.read(&mut self.start);
         let read_cpu_ns = self.start.take_cpu_ns();
-        let mut now_ns = monotonic_ns();
+        let mut now_ns = self.now_ns();
         self.paid_ns = now_ns.saturating_sub(from_ns);
         self.measuring.start_cpu_ns = read_cpu_ns;
         if self.measuring.cpu.holds()
@@ -153,7 +153,7 @@ impl Thread {
         } else if self.measuring.cpu.is_watched() {
             // Switched while it was read: the work may still go through without.
             self.measuring.cpu.watch();
-            now_ns = monotonic_ns();
+            now_ns = self.now_ns();
         }
         now_ns
     }
@@ -236,10 +236,10 @@ impl Thread {
                 self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
             }
         }
-        let m = &mut self.measuring;
-        if m.readings.is_multiple_of(PRICED_OF) {
-            m.end_price_ns = monotonic_ns().saturating_sub(now_ns);
+        if self.measuring.readings.is_multiple_of(PRICED_OF) {
+            self.measuring.end_price_ns = self.now_ns().saturating_sub(now_ns);
         }
+        let m = &mut self.measuring;
         m.readings = m.readings.wrapping_add(1);
         self.paid_ns += m.end_price_ns;
     }

@@ -5,6 +5,7 @@ use super::measure::Measuring;
 use crate::counters::{Counts, Reading, ThreadCounters, Wanted};
 use crate::segment::Lane;
 use crate::sys::process;
+use crate::ticks::Clock;
 
 /// The part of a unit that this thread is working on.
 #[derive(Clone, Copy, Default)]
@@ -51,6 +52,8 @@ pub struct Thread {
     pub(super) paid_ns: u64,
     /// This thread's lane, once it has one.
     pub(super) lane: Option<Lane<'static>>,
+    /// What this thread's commands are timed by.
+    clock: Clock,
     pub(super) sampler: Sampler,
     /// The TLS connection whose SSL_* call is on this thread's stack.
     pub(super) ssl: usize,
@@ -94,6 +97,7 @@ impl Thread {
             generation: 0,
             wanted: Wanted::NOTHING,
             budget_ppm: 0,
+            clock: Clock::new(),
             sampler: Sampler::new(),
             measuring: Measuring::new(),
             paid_ns: 0,
@@ -146,6 +150,19 @@ impl Thread {
     #[inline(always)]
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// CLOCK_MONOTONIC now, as this thread's own clock has it; another thread's may be a hundred nanoseconds apart.
+    #[inline(always)]
+    pub(super) fn now_ns(&self) -> u64 {
+        self.clock.ns(self.clock.stamp())
+    }
+
+    /// The same at the beginning of a piece of work, where the clock is set again if that is due.
+    #[inline(always)]
+    pub(super) fn first_now_ns(&mut self) -> u64 {
+        let stamp = self.clock.first_stamp();
+        self.clock.ns(stamp)
     }
 
     /// The process this thread belongs to, as of its last arrival.

@@ -73,7 +73,7 @@ impl Engine {
                 _ => (unit.command, [].as_slice(), 0, 0),
             };
         }
-        let now = monotonic_ns();
+        let now = t.first_now_ns();
         if let Some(slot) = slot {
             let (command, text, hash, len) = in_flight;
             slot.start(now, command, text, hash, len);
@@ -107,7 +107,7 @@ impl Engine {
             return;
         }
         // The first thing: none of the below is the query's time.
-        let now = monotonic_ns();
+        let now = t.now_ns();
         let running = s.running;
         let ours = t.slice.session == entry && t.slice.uid == s.uid && t.slice.unit == running.unit;
         t.counts.known = 0;
@@ -211,7 +211,7 @@ impl Engine {
             session: entry,
             uid: s.uid,
             unit: running.unit,
-            start_ns: monotonic_ns(),
+            start_ns: t.first_now_ns(),
             weight,
             plain: s.tls == 0,
             responded: running.first_byte_ns != 0,
@@ -229,7 +229,7 @@ impl Engine {
         if segment.control().generation() != t.generation || slice.weight <= 0.0 {
             return;
         }
-        let now = monotonic_ns();
+        let now = t.now_ns();
         t.end_work(slice.weight, now, now.saturating_sub(slice.start_ns));
         let Some(lane) = self.lane(t, segment, now) else { return };
         let fields = Fields {
