@@ -36,7 +36,7 @@ impl<'a> Derived<'a> {
         // What the user wrote may carry its mode, as in L1-dcache-load-misses:u.
         let of = above.name.split(':').next().unwrap_or_default();
         let (name, title, factor) = if of == CYCLES {
-            (format!("{CYCLES}_per_instruction"), "cycles/instr".to_owned(), 1.0)
+            (format!("{CYCLES}_per_instruction"), "CPI".to_owned(), 1.0)
         } else if of.ends_with(MISSES) {
             let title = format!("{of}/1000 instr");
             (format!("{of}_per_1000_{INSTRUCTIONS}"), title, INSTRUCTIONS_OF_MISSES)

@@ -363,7 +363,9 @@ pub(crate) fn note_unavailable(counters: &mut [CounterMeta], mapping: &Mapping, 
         {
             counter.unavailable = Some(format!("{}; {}", reason.why(), reason.remedy()));
         }
-        counter.user_only = noted.iter().any(|(_, user)| user & (1 << counter.id) != 0);
+        // Nothing is missing where nothing else was asked for.
+        let all_asked = counter.mode.is_empty();
+        counter.user_only = all_asked && noted.iter().any(|(_, user)| user & (1 << counter.id) != 0);
     }
 }
 

@@ -284,7 +284,7 @@ fn cycles_and_instructions_make_a_column_of_their_own_in_every_format() {
     a.add(&Sample { execution: &e, digest: &digest, members: &[], who: &who("ann", 9), server: 0 });
     let report = Report::new(a, about, &Options::default()).unwrap();
     let text = printed(&report, Format::Text { width: 110 });
-    let columns = ["cycles:u/call", "instr:u/call", "cycles/instr", "3.00 M", "2.00 M", "1.50"];
+    let columns = ["cycles:u/call", "instr:u/call", "CPI", "3.00 M", "2.00 M", "1.50"];
     assert!(columns.iter().all(|column| text.contains(column)), "{text}");
     let json: Value = serde_json::from_str(&printed(&report, Format::Json)).unwrap();
     assert_eq!(json["rows"][0]["derived"], serde_json::json!({"cycles_per_instruction": 1.5}));
