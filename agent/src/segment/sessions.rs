@@ -105,7 +105,7 @@ impl<'a> SessionSlot<'a> {
         self.set(at::IDENTITY, identity_hash);
     }
 
-    /// A unit starts.
+    /// A unit starts; where `start_ns` is 0, [`start_again`](Self::start_again) says when.
     #[inline]
     pub fn start(&self, start_ns: u64, command: Command, text: &[u8], text_hash: u64, text_len: u32) {
         // Release fence: a reader that sees any word of the new text also sees that the former unit is over.
@@ -120,7 +120,7 @@ impl<'a> SessionSlot<'a> {
         self.word(at::START_NS).store(start_ns, Ordering::Release);
     }
 
-    /// A unit with the same text as the one before starts.
+    /// The unit that was described last starts, or another one with the same text.
     #[inline]
     pub fn start_again(&self, start_ns: u64) {
         self.word(at::START_NS).store(start_ns, Ordering::Release);

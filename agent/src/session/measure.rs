@@ -237,7 +237,12 @@ impl Thread {
             }
         }
         if self.measuring.readings.is_multiple_of(PRICED_OF) {
-            self.measuring.end_price_ns = self.now_ns().saturating_sub(now_ns);
+            let price_ns = self.now_ns().saturating_sub(now_ns);
+            let m = &mut self.measuring;
+            // Time that others had on the CPU is not the price.
+            if m.end_price_ns == 0 || m.cpu.holds() || !m.cpu.is_watched() {
+                m.end_price_ns = price_ns;
+            }
         }
         let m = &mut self.measuring;
         m.readings = m.readings.wrapping_add(1);

@@ -73,24 +73,28 @@ impl Engine {
                 _ => (unit.command, [].as_slice(), 0, 0),
             };
         }
-        let now = t.first_now_ns();
         if let Some(slot) = slot {
             let (command, text, hash, len) = in_flight;
-            slot.start(now, command, text, hash, len);
+            slot.start(0, command, text, hash, len);
         }
         let weight = t.choose();
         t.slice = Slice {
             session: entry,
             uid: s.uid,
             unit: s.running.unit,
-            start_ns: now,
+            start_ns: 0,
             weight,
             plain: s.tls == 0,
             responded: false,
         };
         s.running.weight = weight;
-        // The last thing: none of the above is the query's time.
-        s.running.start_ns = t.begin_command(weight);
+        // Nearly the last thing: none of the above is the query's time.
+        let start_ns = t.begin_command(weight);
+        s.running.start_ns = start_ns;
+        t.slice.start_ns = start_ns;
+        if let Some(slot) = slot {
+            slot.start_again(start_ns);
+        }
     }
 
     /// The unit of session `entry` is over.
