@@ -16,14 +16,16 @@ use crate::segment::record::CHOICE_SLICE_NS;
 
 /// A window ends after so long (33 ms) …
 const WINDOW_NS: u64 = 1 << 25;
-/// … or after so many executions, so that a burst is followed while it lasts.
-const WINDOW_EXECUTIONS: u32 = 256;
+/// … or after so many readings that were, or could have been made, so that a burst is followed while it lasts.
+const WINDOW_READINGS: u64 = 256;
 /// The first window is short: a thread that lives for one connection pays in full for this one only.
-const FIRST_WINDOW_EXECUTIONS: u32 = 32;
+const FIRST_WINDOW_READINGS: u64 = 32;
 /// Perf events are open for slices of so long: 17 ms, in which opening them is a few percent.
 const SLICE_NS: u64 = CHOICE_SLICE_NS;
 /// However dear readings are, a thread has so many a second: a few hundredths of a percent.
 const LEAST_READINGS_A_SECOND: f64 = 20.0;
+/// However many readings an execution has, one is counted in a second.
+const LEAST_EXECUTIONS_A_SECOND: f64 = 1.0;
 /// However dear perf events are, a thread has them open for one slice a second.
 const LEAST_SLICES_A_SECOND: f64 = 1.0;
 /// What one context switch costs more while a group of perf events is open, measured where this was built: 0.8–1.8 µs.
@@ -47,6 +49,8 @@ pub struct Sampler {
     window_start_ns: u64,
     executions: u32,
     query_ns: u64,
+    /// How often these were read, or would have been: a command once, a SQLite statement at each step.
+    readings: u64,
     /// Slices of time in which something was executed.
     slices: u32,
     /// The windows before it.
@@ -64,6 +68,7 @@ struct Past {
     elapsed_ns: f64,
     executions: f64,
     query_ns: f64,
+    readings: f64,
     slices: f64,
 }
 
@@ -74,6 +79,8 @@ pub struct Ended {
     pub now_ns: u64,
     /// How long it took.
     pub inside_ns: u64,
+    /// How often its dear counters are read at a start and an end, where it is chosen.
+    pub readings: u64,
     /// The thread.
     pub tid: u32,
     /// The share of that time, in millionths, that all may cost.
@@ -90,8 +97,9 @@ impl Sampler {
             window_start_ns: 0,
             executions: 0,
             query_ns: 0,
+            readings: 0,
             slices: 0,
-            past: Past { elapsed_ns: 0.0, executions: 0.0, query_ns: 0.0, slices: 0.0 },
+            past: Past { elapsed_ns: 0.0, executions: 0.0, query_ns: 0.0, readings: 0.0, slices: 0.0 },
             p: 1.0,
             price_ns: FIRST_PRICE_NS,
             open_price_ns: 0.0,
@@ -137,13 +145,14 @@ impl Sampler {
     #[inline]
     pub fn ended(&mut self, ended: Ended) {
         self.query_ns = self.query_ns.wrapping_add(ended.inside_ns);
+        self.readings = self.readings.wrapping_add(ended.readings);
         let most = match (ended.slices, self.random) {
             // A window has to hold some slices.
-            (true, _) => u32::MAX,
-            (false, 0) => FIRST_WINDOW_EXECUTIONS,
-            (false, _) => WINDOW_EXECUTIONS,
+            (true, _) => u64::MAX,
+            (false, 0) => FIRST_WINDOW_READINGS,
+            (false, _) => WINDOW_READINGS,
         };
-        if self.executions >= most || ended.now_ns.wrapping_sub(self.window_start_ns) >= WINDOW_NS {
+        if self.readings >= most || ended.now_ns.wrapping_sub(self.window_start_ns) >= WINDOW_NS {
             self.next_window(ended);
         }
     }
@@ -167,28 +176,32 @@ impl Sampler {
         add(&mut past.elapsed_ns, elapsed_ns as f64);
         add(&mut past.executions, f64::from(self.executions));
         add(&mut past.query_ns, self.query_ns as f64);
+        add(&mut past.readings, self.readings as f64);
         add(&mut past.slices, f64::from(self.slices));
         self.window_start_ns = ended.now_ns;
-        (self.executions, self.query_ns, self.slices) = (0, 0, 0);
-        let Past { elapsed_ns, executions, query_ns, slices } = self.past;
+        (self.executions, self.query_ns, self.readings, self.slices) = (0, 0, 0, 0);
+        let Past { elapsed_ns, executions, query_ns, readings, slices } = self.past;
         let whole = query_ns * ended.budget_ppm as f64 / PPM as f64;
         let allowed = (whole - executions * BASE_PRICE_NS).max(whole * READINGS_SHARE);
         let seconds = elapsed_ns / 1e9;
         let (full, least) = if ended.slices {
             // One switch to wait for the client and one back belong to each execution.
-            let full = executions * (self.price_ns + OPEN_PRICE_PER_SWITCH_NS) + slices * self.open_price_ns;
+            let open = executions * OPEN_PRICE_PER_SWITCH_NS + slices * self.open_price_ns;
+            let full = readings * self.price_ns + open;
             (full, LEAST_SLICES_A_SECOND * seconds / slices.max(1.0))
         } else {
-            (executions * self.price_ns, LEAST_READINGS_A_SECOND * seconds / executions.max(1.0))
+            let least = (LEAST_READINGS_A_SECOND / readings.max(1.0))
+                .max(LEAST_EXECUTIONS_A_SECOND / executions.max(1.0));
+            (readings * self.price_ns, least * seconds)
         };
         self.p = if full <= allowed { 1.0 } else { (allowed / full).max(least).clamp(1e-9, 1.0) };
     }
 
-    /// Both readings of an execution took `cost_ns`.
+    /// An execution's `readings`, each at a start and an end, took `cost_ns`.
     #[inline]
-    pub fn paid(&mut self, cost_ns: u64) {
+    pub fn paid(&mut self, cost_ns: u64, readings: u64) {
         // A preemption in the middle of a reading is not its price.
-        let cost = (cost_ns as f64).min(self.price_ns * 8.0);
+        let cost = (cost_ns as f64 / readings.max(1) as f64).min(self.price_ns * 8.0);
         self.price_ns += (cost - self.price_ns) / 16.0;
     }
 
@@ -216,6 +229,8 @@ mod tests {
         sampler: Sampler,
         now_ns: u64,
         slices: bool,
+        /// Of each execution.
+        readings: u64,
     }
 
     /// What it did.
@@ -236,7 +251,7 @@ mod tests {
 
     impl Runner {
         fn new(slices: bool) -> Self {
-            Runner { sampler: Sampler::new(), now_ns: 1, slices }
+            Runner { sampler: Sampler::new(), now_ns: 1, slices, readings: 1 }
         }
 
         /// One execution of `inside_ns`, and a pause after it: its weight.
@@ -245,9 +260,10 @@ mod tests {
                 if self.slices { self.sampler.choose_at(self.now_ns) } else { self.sampler.choose(false) };
             self.now_ns += inside_ns;
             let (now_ns, budget_ppm, slices) = (self.now_ns, PPM_2_PERCENT, self.slices);
-            self.sampler.ended(Ended { now_ns, inside_ns, tid: 7, budget_ppm, slices });
+            let readings = self.readings;
+            self.sampler.ended(Ended { now_ns, inside_ns, readings, tid: 7, budget_ppm, slices });
             if weight > 0.0 {
-                self.sampler.paid(PRICE_NS);
+                self.sampler.paid(PRICE_NS * self.readings, self.readings);
                 done.chosen += 1;
             }
             self.now_ns += pause_ns;
@@ -369,5 +385,26 @@ mod tests {
         assert!(done.chosen < 300_000, "{} chosen", done.chosen);
         assert!((heavy / 85_715.0 - 1.0f64).abs() < 0.04, "{heavy}");
         assert!((light / 514_285.0 - 1.0f64).abs() < 0.02, "{light}");
+    }
+
+    #[test]
+    fn long_scans_are_dear_from_the_first_one_on() {
+        // A thousand steps in 37 us, each with two readings where the scan is chosen.
+        let mut runner = Runner::new(false);
+        runner.readings = 1_001;
+        let mut done = Done::default();
+        for _ in 0..200 {
+            runner.one(37_000, 20_000, &mut done);
+        }
+        assert!(done.chosen <= 4, "{} of the first 200 scans were read", done.chosen);
+        let mut done = Done::default();
+        for _ in 0..2_000_000 {
+            runner.one(37_000, 0, &mut done);
+        }
+        let share = f64::from(done.chosen) * (PRICE_NS * runner.readings) as f64 / done.query_ns as f64;
+        assert!(share < 0.025, "{share}");
+        assert!(u64::from(done.chosen) >= done.query_ns / 1_100_000_000, "one a second: {}", done.chosen);
+        let error = (done.weights / f64::from(done.executions) - 1.0).abs();
+        assert!(error < 0.15, "weights stand for {} of {}", done.weights, done.executions);
     }
 }

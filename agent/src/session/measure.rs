@@ -204,13 +204,13 @@ impl Thread {
         Measured { exact: free, cpu_for_free: true }
     }
 
-    /// An execution that was asked about ended at `now_ns` after `inside_ns`.
+    /// An execution that was asked about ended at `now_ns` after `inside_ns`, and has so many `readings` where it is chosen.
     #[inline]
-    pub(crate) fn ended(&mut self, now_ns: u64, inside_ns: u64) {
+    pub(crate) fn ended(&mut self, now_ns: u64, inside_ns: u64, readings: u64) {
         let (tid, budget_ppm) = (self.tid, self.budget_ppm);
         if budget_ppm != 0 {
             let slices = self.chooses_by_slice();
-            self.sampler.ended(Ended { now_ns, inside_ns, tid, budget_ppm, slices });
+            self.sampler.ended(Ended { now_ns, inside_ns, readings, tid, budget_ppm, slices });
         }
     }
 
@@ -249,11 +249,18 @@ impl Thread {
         self.paid_ns += m.end_price_ns;
     }
 
-    /// Notes what an execution's measurement was, and that it cost `paid_ns` in all; after its record was written.
+    /// Notes what an execution's measurement was, and that its `readings` cost `paid_ns` in all; after its record was written.
     #[inline]
-    pub(crate) fn account(&mut self, lane: &Lane<'_>, weight: f64, measured: Measured, paid_ns: u64) {
+    pub(crate) fn account(
+        &mut self,
+        lane: &Lane<'_>,
+        weight: f64,
+        measured: Measured,
+        paid_ns: u64,
+        readings: u64,
+    ) {
         if weight > 0.0 {
-            self.sampler.paid(paid_ns);
+            self.sampler.paid(paid_ns, readings);
             self.serve_usage(lane);
         }
         let probability_ppm = if self.budget_ppm == 0 { PPM } else { self.sampler.probability_ppm() };

@@ -75,7 +75,7 @@ impl<'a> Server<'a> {
         let counts = self.thread.counts;
         let fields = Fields { kind: KIND_EXECUTION, weight, ..Fields::default() };
         assert!(write(&self.lane, &fields, &counts, &[], b"SELECT 1"));
-        self.thread.account(&self.lane, weight, measured, self.thread.paid_ns);
+        self.thread.account(&self.lane, weight, measured, self.thread.paid_ns, 1);
         if self.lane.ring().backlog_words() > 2048 {
             self.lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |_| ()).unwrap();
         }

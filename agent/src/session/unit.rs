@@ -120,7 +120,7 @@ impl Engine {
             t.slice = Slice::default();
             let inside_ns = now.saturating_sub(running.start_ns);
             measured = t.end_work(running.weight, now, inside_ns);
-            t.ended(now, inside_ns);
+            t.ended(now, inside_ns, 1);
             if running.moved {
                 // Other threads' parts are known only where all are read.
                 measured = Measured::default();
@@ -195,7 +195,7 @@ impl Engine {
             command: unit.command,
         };
         if write_inline(&lane, &fields, &t.counts, unit.members, text) {
-            t.account(&lane, running.weight, measured, t.paid_ns);
+            t.account(&lane, running.weight, measured, t.paid_ns, 1);
         }
     }
 

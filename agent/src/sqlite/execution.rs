@@ -171,14 +171,16 @@ impl Engine {
         }
         let ended = Ended { flags, error_code, rows_affected, unit: c.unit.add(1) as u32 };
         let weight = f64::from_bits(s.weight.get());
+        // One a step: a row each, and the last.
+        let readings = s.rows.get() + 1;
         // The fields are put together once for each of the two, so that they stay in registers here.
         let short = if weight > 0.0 { None } else { write_short(&lane, &Self::fields(t, s, c, ended)) };
         if short.unwrap_or_else(|| self.write_long(t, &lane, s, c, ended)) {
             let exact = s.exact.get();
             let cpu_for_free = exact & 1 << CPU_NS != 0;
-            t.account(&lane, weight, Measured { exact, cpu_for_free }, s.paid_ns.get());
+            t.account(&lane, weight, Measured { exact, cpu_for_free }, s.paid_ns.get(), readings);
         }
-        t.ended(now_ns, s.inside_ns.get());
+        t.ended(now_ns, s.inside_ns.get(), readings);
         if !t.chooses_by_slice() {
             // Chosen before it begins, so that its beginning has less to do.
             steps.chosen = t.choose();
