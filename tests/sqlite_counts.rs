@@ -169,6 +169,26 @@ fn a_statement_that_expired_is_one_execution_each_time() {
 }
 
 #[test]
+fn what_other_threads_run_while_the_first_statement_maps_the_segment_is_told_as_dropped() {
+    needs!(PYTHON);
+    let directory = scratch::directory("python");
+    let recording = directory.path().join("start.pq");
+    let program = "import sqlite3, threading\n\
+        def work(n):\n\
+        \x20   db = sqlite3.connect(':memory:')\n\
+        \x20   start.wait()\n\
+        \x20   for i in range(400): db.execute('SELECT 1 + ?', (i,)).fetchall()\n\
+        start = threading.Barrier(4)\n\
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]\n\
+        for t in threads: t.start()\n\
+        for t in threads: t.join()\n";
+    record_python(&recording, program).expect_success();
+    let report = perquery::report(&recording, "digest");
+    let calls = report.row("SELECT 1 + ?").calls();
+    assert_eq!(calls + report.completeness("dropped"), 1600, "{:#}", report.json["completeness"]);
+}
+
+#[test]
 fn threads_that_share_a_connection_and_statements_that_move_between_threads_are_counted_exactly() {
     needs!(PYTHON);
     let directory = scratch::directory("python");

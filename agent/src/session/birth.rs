@@ -12,7 +12,7 @@ use crate::sys::process;
 impl Engine {
     /// A connection was accepted on descriptor `fd` from `address` (a `sockaddr`).
     pub fn accepted(&self, t: &mut Thread, fd: i32, address: &[u8]) {
-        let Some(segment) = self.process.segment_or_attach() else { return };
+        let Some(segment) = self.process.segment_or_attach() else { return self.process.miss_session() };
         // A number that we still know was closed behind our back.
         self.closed(t, fd);
         let client = peer::client_of(address);

@@ -97,6 +97,8 @@ pub struct Process {
     segment: UnsafeCell<Option<Segment<'static>>>,
     /// A page of one word that reads 0 in a forked child: our pid.
     page: AtomicPtr<AtomicU64>,
+    /// What went by while one thread was mapping the segment: executions, sessions.
+    unseen: [AtomicU64; 2],
 }
 
 // SAFETY: `segment` is written by the one thread that changed the state to BUSY, and read only when the state is LIVE,
@@ -113,6 +115,7 @@ impl Process {
             handed_pid: AtomicU32::new(0),
             segment: UnsafeCell::new(None),
             page: AtomicPtr::new(core::ptr::null_mut()),
+            unseen: [const { AtomicU64::new(0) }; 2],
         }
     }
 
@@ -163,6 +166,41 @@ impl Process {
             (LIVE, Some(segment)) => GATE.follow(segment.control().capture_word()),
             (WAITING, _) => GATE.open(),
             _ => GATE.shut(),
+        }
+        self.own_up();
+    }
+
+    /// An execution went by because another thread is just mapping the segment. It counts as dropped.
+    #[cold]
+    pub fn miss_execution(&self) {
+        self.miss(0);
+    }
+
+    /// A session went by for the same reason. It counts as lost.
+    #[cold]
+    pub fn miss_session(&self) {
+        self.miss(1);
+    }
+
+    fn miss(&self, which: usize) {
+        if matches!(self.state.load(Ordering::Relaxed), BUSY | LIVE)
+            && let Some(unseen) = self.unseen.get(which)
+        {
+            unseen.fetch_add(1, Ordering::SeqCst);
+            // The other thread may be done by now, and have looked before this was noted.
+            self.own_up();
+        }
+    }
+
+    /// Puts what went by unseen into the segment, once there is one.
+    fn own_up(&self) {
+        core::sync::atomic::fence(Ordering::SeqCst);
+        let Some(segment) = self.segment() else { return };
+        for (unseen, word) in self.unseen.iter().zip([header::DROPS_NO_LANE, header::LOST_SESSIONS]) {
+            let n = unseen.swap(0, Ordering::SeqCst);
+            if n != 0 && segment.control().capture() != 0 {
+                segment.count(word, n);
+            }
         }
     }
 

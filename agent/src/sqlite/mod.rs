@@ -42,6 +42,8 @@ pub trait Library {
     fn changes_rows(&self) -> bool;
     /// Rows changed by the statement of the connection that changed rows last.
     fn rows_changed(&self) -> u64;
+    /// True when the statement was stepped since its reset, and is not done (sqlite3_stmt_busy).
+    fn is_busy(&self) -> bool;
     /// The extended result code of the last call that failed.
     fn extended_error(&self) -> i32;
 }
@@ -126,7 +128,7 @@ impl Engine {
     ) -> Option<Stepping> {
         let segment = match self.process().segment() {
             Some(segment) => segment,
-            None => self.attach()?,
+            None => self.attach(library)?,
         };
         let capture = segment.control().capture();
         if capture == 0 {
@@ -157,8 +159,11 @@ impl Engine {
 
     #[cold]
     #[inline(never)]
-    fn attach(&'static self) -> Option<&'static Segment<'static>> {
-        self.process().segment_or_attach()?;
+    fn attach(&'static self, library: &impl Library) -> Option<&'static Segment<'static>> {
+        if self.process().segment_or_attach().is_none() && !library.is_busy() {
+            // The first step of an execution.
+            self.process().miss_execution();
+        }
         self.process().segment()
     }
 

@@ -26,6 +26,7 @@ static SQL: Original = Original::of(c"sqlite3_sql", LIBRARY);
 static DB_HANDLE: Original = Original::of(c"sqlite3_db_handle", LIBRARY);
 static DB_FILENAME: Original = Original::of(c"sqlite3_db_filename", LIBRARY);
 static STMT_READONLY: Original = Original::of(c"sqlite3_stmt_readonly", LIBRARY);
+static STMT_BUSY: Original = Original::of(c"sqlite3_stmt_busy", LIBRARY);
 static CHANGES: Original = Original::of(c"sqlite3_changes", LIBRARY);
 static EXTENDED_ERRCODE: Original = Original::of(c"sqlite3_extended_errcode", LIBRARY);
 
@@ -109,6 +110,14 @@ impl Library for Stmt {
 
     #[cold]
     #[inline(never)]
+    fn is_busy(&self) -> bool {
+        match real!(STMT_BUSY, fn(*mut c_void) -> c_int) {
+            // SAFETY: as in `db`.
+            Some(real) => unsafe { real(self.0) != 0 },
+            None => false,
+        }
+    }
+
     fn extended_error(&self) -> c_int {
         match real!(EXTENDED_ERRCODE, fn(*mut c_void) -> c_int) {
             // SAFETY: as in `database`.
