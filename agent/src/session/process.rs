@@ -138,6 +138,9 @@ impl Process {
         if self.state.compare_exchange(UNBORN, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return;
         }
+        if matches!(start, Start::Server(_) | Start::Run { listed: true, .. }) {
+            process::let_descriptors_grow();
+        }
         let next = match start {
             Start::Inert => INERT,
             Start::Server(kind) => {

@@ -7,6 +7,7 @@
 
 use super::{Errno, syscall};
 use core::ffi::CStr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// getpid(2).
 pub fn pid() -> u32 {
@@ -67,12 +68,23 @@ pub fn descriptor_limits() -> (u64, u64) {
     (limit.rlim_cur, limit.rlim_max)
 }
 
+/// True once the table of descriptors has grown, or may: while the process has one thread.
+static GROWS: AtomicBool = AtomicBool::new(false);
+
+/// From the constructor: there are no other threads yet, so that the table of descriptors can grow without waiting.
+pub fn let_descriptors_grow() {
+    GROWS.store(true, Ordering::Relaxed);
+}
+
 /// The lowest number that the agent's own descriptors should have: above PostgreSQL's max_files_per_process of 1000
-/// where the limit allows, else near the limit's end.
+/// where the limit allows, else near the limit's end. In a process that had threads before it had any of ours: near the
+/// end of the table that every process begins with, because to grow it the kernel waits for all CPUs (synchronize_rcu
+/// in expand_fdtable, fs/file.c): 6 ms, measured.
 pub fn high_descriptor_floor() -> i32 {
     let (soft, _) = descriptor_limits();
     match soft {
         0..=64 => 0,
+        _ if !GROWS.load(Ordering::Relaxed) => 40,
         65..=1100 => (soft - soft / 8) as i32,
         // Not higher than needed: the kernel grows the table of descriptors up to the largest number.
         _ => 1050.max((soft / 2).min(2048)) as i32,
