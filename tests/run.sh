@@ -132,6 +132,7 @@ if has_nightly_miri; then
 else
     echo "skipped: Miri: rustup +nightly component add miri" >>"$skipped"
 fi
+try "hardware counters, in an emulated machine" tests/hardware.sh
 try "fuzz targets, ${PERQUERY_FUZZ_SECONDS:-10} s each" tests/fuzz.sh "${PERQUERY_FUZZ_SECONDS:-10}"
 
 printf '\n== done\n'

@@ -41,5 +41,8 @@ pub fn unavailable() -> String {
     let why = row.json["counters"]["cache_misses"]["unavailable"].as_str().expect("a reason");
     assert!(why.contains(reason), "{why}");
     assert!(row.counter("instructions") > 1000.0);
+    // Who asks for one mode gets what was asked for: no reason for a warning.
+    let report = perquery::perquery(["run", "-e", "instructions:u", "--", "sqlite3", ":memory:", "SELECT 1"]);
+    assert!(!report.stderr.contains("warning"), "{}", report.stderr);
     why.to_owned()
 }

@@ -6,18 +6,22 @@ pack_initramfs() {
     local stage=$work/stage part release=$build_dir/$triple/release key
     key=$( (
         printf '%s\n' "${parts[@]}" "${unpacked[@]}"
-        sha256sum "$here/init" "$release"/{libperquery.so,perquery,hardware} "$work"/victims/*
+        sha256sum "$here/init" "$release"/{libperquery.so,perquery,hardware} "$work"/{victims,made}/* \
+            "$(cat "$work/integration.path")" "$(cat "$work/agent.path")"
     ) | sha256sum | cut -c1-16)
     initramfs=$work/initramfs-$key.gz
     [ ! -e "$initramfs" ] || return 0
     rm -rf "$stage" "$work"/initramfs-*
-    mkdir -p "$stage"/{proc,sys,dev,tmp,root,run,perquery,victims}
+    mkdir -p "$stage"/{proc,sys,dev,tmp,root,run,perquery,victims,made}
     for part in "${parts[@]}"; do
         cp -a "${unpacked[$part]}/root/." "$stage/"
     done
     install -m 755 "$here/init" "$stage/init"
     install -m 755 "$release"/{libperquery.so,perquery,hardware} "$stage/perquery/"
+    install -m 755 "$(cat "$work/integration.path")" "$stage/perquery/integration"
+    install -m 755 "$(cat "$work/agent.path")" "$stage/perquery/agent"
     install -m 755 "$work"/victims/* "$stage/victims/"
+    install -m 755 "$work"/made/* "$stage/made/"
     printf 'root:x:0:0:root:/root:/bin/sh\nserver:x:1000:1000::/tmp:/bin/sh\n' >"$stage/etc/passwd"
     printf 'root:x:0:\nserver:x:1000:\n' >"$stage/etc/group"
     printf '127.0.0.1 localhost\n' >"$stage/etc/hosts"

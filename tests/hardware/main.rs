@@ -2,6 +2,7 @@
 //!
 //! Arguments: the parts to check. Writes lines for people after "| " and one JSON object a line after "@ ".
 
+mod architecture;
 mod check;
 mod counters;
 mod outside;
@@ -20,12 +21,14 @@ const SQLITE: &[Check] = &[
         run: counters::events,
     },
     Check { name: "a counter the machine lacks is unavailable with the reason", run: counters::unavailable },
+    Check { name: "more events than counters are scaled and marked", run: sqlite::multiplexed },
+    Check { name: "the agent's own tests hold on this architecture", run: architecture::agent },
+    Check { name: "tests of the whole product hold on this architecture", run: architecture::whole_product },
     Check { name: "stat answers in cycles", run: sqlite::stat_answers_in_cycles },
     Check { name: "a statement's instructions repeat", run: sqlite::instructions_repeat },
     Check { name: "ten times the rows cost ten times the instructions", run: sqlite::ten_times_the_rows },
     Check { name: "all executions and the rest are what the thread spent", run: sqlite::sum_is_the_whole },
     Check { name: "user-space reads agree with read(2)", run: sqlite::user_space_reads },
-    Check { name: "more events than counters are scaled and marked", run: sqlite::multiplexed },
     Check {
         name: "the library adds no more instructions to a lookup than it may",
         run: prices::sqlite_lookup,

@@ -104,8 +104,15 @@ build() {
     (
         export "${quick[@]}"
         cross_cargo build -p perquery-cli -p perquery-tests --bin perquery --bin hardware
+        test_binary -p perquery-tests --test integration >"$work/integration.path"
+        test_binary -p perquery-agent --features reader --lib >"$work/agent.path"
     )
     victims
+}
+
+# Builds a test binary and prints its path.
+test_binary() {
+    cross_cargo test --no-run "$@" 2>&1 | tee /dev/stderr | sed -n 's/.*Executable .*(\(.*\))$/\1/p'
 }
 
 # The SQLite programs that the checks run, linked with the guest's own library.
@@ -116,5 +123,12 @@ victims() {
         aarch64-linux-gnu-gcc -O2 -Wall -Werror -D_GNU_SOURCE -I "$sysroot/usr/include" \
             -o "$work/victims/$(basename "$source" .c)" "$source" \
             "$sysroot"/usr/lib/aarch64-linux-gnu/libsqlite3.so.0 -Wl,--allow-shlib-undefined
+    done
+    local words line
+    mkdir -p "$work/made"
+    sed '/^#/d' "$here/victims.elsewhere" | while read -r line; do
+        read -ra words <<<"$line"
+        aarch64-linux-gnu-gcc -O1 -g -Wall -Werror -D_GNU_SOURCE -pthread -o "$work/made/$line" \
+            "tests/victims/${words[0]}" "${words[@]:1}"
     done
 }

@@ -86,7 +86,14 @@ const LOOKUPS: usize = 200;
 
 /// At most so many instructions, user and kernel, are added to a SQLite lookup; for the budget the chance decides.
 /// Measured, and a little room. Lower them with what was won.
-const CEILINGS: [Option<(f64, f64)>; SETTINGS.len()] = [None; SETTINGS.len()];
+const CEILINGS: [Option<(f64, f64)>; SETTINGS.len()] = [
+    Some((30.0, 10.0)),
+    Some((610.0, 60.0)),
+    None,
+    Some((2_540.0, 8_800.0)),
+    Some((3_700.0, 24_300.0)),
+    Some((3_560.0, 8_800.0)),
+];
 
 /// The price list of a SQLite point lookup: prepared once, two steps and a reset each.
 pub fn sqlite_lookup() -> String {

@@ -30,11 +30,13 @@ fn source(name: &str) -> PathBuf {
 /// Compiles `tests/victims/NAME` and answers the program (or shared library, with `-shared` among the flags).
 #[track_caller]
 pub fn compile(name: &str, flags: &[&str]) -> PathBuf {
+    if let Some(made) = made_elsewhere() {
+        return take_over(&made, name, flags);
+    }
     let directory = artifacts::target_dir().join("victims");
     std::fs::create_dir_all(&directory).expect("the target directory is writable");
     let stem = name.split('.').next().unwrap_or(name);
-    let program =
-        directory.join(if flags.contains(&"-shared") { format!("lib{stem}.so") } else { stem.to_owned() });
+    let program = directory.join(file_name(name, flags));
     let compiler = if name.ends_with(".cpp") { "g++" } else { "gcc" };
     // Under a name of our own and renamed, because tests run at the same time.
     let staging = tempfile::Builder::new().prefix(stem).tempdir_in(&directory).expect("own directory");
@@ -47,6 +49,29 @@ pub fn compile(name: &str, flags: &[&str]) -> PathBuf {
     crate::scratch::output_of(command.args(flags));
     std::fs::rename(&made, &program).expect("same directory");
     program
+}
+
+/// What the program is called.
+fn file_name(name: &str, flags: &[&str]) -> String {
+    let stem = name.split('.').next().unwrap_or(name);
+    if flags.contains(&"-shared") { format!("lib{stem}.so") } else { stem.to_owned() }
+}
+
+/// Where victims lie that another machine has compiled for this one, which has no compiler: PERQUERY_TEST_VICTIMS. Each is
+/// called by the words that made it, as in `formats.c -O0`.
+pub(crate) fn made_elsewhere() -> Option<PathBuf> {
+    std::env::var_os("PERQUERY_TEST_VICTIMS").map(PathBuf::from)
+}
+
+/// Gives such a victim the name that it has where it is compiled.
+#[track_caller]
+fn take_over(made: &Path, name: &str, flags: &[&str]) -> PathBuf {
+    let words: Vec<&str> = std::iter::once(name).chain(flags.iter().copied()).collect();
+    let from = made.join(words.join(" "));
+    let to = std::env::temp_dir().join(file_name(name, flags));
+    let _ = std::fs::remove_file(&to);
+    std::fs::copy(&from, &to).unwrap_or_else(|e| panic!("{} was not made beforehand: {e}", from.display()));
+    to
 }
 
 /// A command that runs a victim in this company; `recording` is written only under `perquery run`.
