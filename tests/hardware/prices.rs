@@ -87,12 +87,12 @@ const LOOKUPS: usize = 200;
 /// At most so many instructions, user and kernel, are added to a SQLite lookup; for the budget the chance decides.
 /// Measured, and a little room. Lower them with what was won.
 const CEILINGS: [Option<(f64, f64)>; SETTINGS.len()] = [
-    Some((30.0, 10.0)),
-    Some((610.0, 60.0)),
+    Some((30.0, 20.0)),
+    Some((640.0, 150.0)),
     None,
-    Some((2_540.0, 8_800.0)),
-    Some((3_700.0, 24_300.0)),
-    Some((3_560.0, 8_800.0)),
+    Some((2_230.0, 4_500.0)),
+    Some((3_370.0, 20_000.0)),
+    Some((3_230.0, 4_600.0)),
 ];
 
 /// The price list of a SQLite point lookup: prepared once, two steps and a reset each.
