@@ -105,6 +105,7 @@ const CHUNK_CELLS: usize = 16;
 const CHUNKS: usize = 4096;
 
 /// All sessions of the process, at most 65,536 at the same time.
+#[repr(C)]
 pub struct Arena {
     chunks: [AtomicPtr<Cell>; CHUNKS],
     /// Free cells as a stack: number + 1 in the low half, a count against ABA in the high half.

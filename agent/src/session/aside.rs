@@ -129,7 +129,7 @@ impl Engine {
                 let capturing = segment.control().capture() != 0;
                 if s.whole_command(header, bytes, capturing) {
                     s.bytes_in = s.bytes_in.wrapping_add((header.len() + bytes.len()) as u64);
-                    return engine.start_unit(t, entry, s, segment);
+                    return engine.start_unit_here(t, entry, s, segment);
                 }
                 engine.before_read(t, entry, s, segment, header.len());
                 s.bytes_in = s.bytes_in.wrapping_add(header.len() as u64);

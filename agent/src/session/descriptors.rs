@@ -15,25 +15,41 @@ type Page = [AtomicU32; PAGE_ENTRIES];
 
 /// Descriptor → session number + 1, or 0. Two levels, so that a process pays 4 KiB for each 1,024 descriptors
 /// that ever held a session; descriptors from 2²⁰ on are not followed.
+#[repr(C)]
 pub struct Descriptors {
-    pages: [AtomicPtr<Page>; PAGES],
+    /// Of descriptors from [`PAGE_ENTRIES`] on.
+    more: [AtomicPtr<Page>; PAGES - 1],
+    /// Of the others. Last, so that what stands behind this table is near.
+    first: AtomicPtr<Page>,
 }
 
 impl Descriptors {
     /// No sessions.
     pub const fn new() -> Self {
-        Descriptors { pages: [const { AtomicPtr::new(core::ptr::null_mut()) }; PAGES] }
+        Descriptors {
+            more: [const { AtomicPtr::new(core::ptr::null_mut()) }; PAGES - 1],
+            first: AtomicPtr::new(core::ptr::null_mut()),
+        }
     }
 
-    #[inline]
+    /// Where the address of the page for `fd` is.
+    #[inline(always)]
+    fn place(&self, fd: i32) -> Option<&AtomicPtr<Page>> {
+        match fd as u32 as usize / PAGE_ENTRIES {
+            0 => Some(&self.first),
+            n => self.more.get(n - 1),
+        }
+    }
+
+    #[inline(always)]
     fn page(&self, fd: i32) -> Option<&Page> {
-        let page = self.pages.get(fd as u32 as usize / PAGE_ENTRIES)?.load(Ordering::Acquire);
+        let page = self.place(fd)?.load(Ordering::Acquire);
         // SAFETY: a page's pointer is null or was stored by `set` after the page had been mapped for good.
         unsafe { page.as_ref() }
     }
 
     /// What `fd` is; 0: nothing of interest.
-    #[inline]
+    #[inline(always)]
     pub fn at(&self, fd: i32) -> u32 {
         match self.page(fd) {
             // Relaxed: the session's own lock orders everything else.
@@ -46,7 +62,7 @@ impl Descriptors {
 
     /// Enters `value` for `fd`; what stood there before, or `None` when there is no place for it.
     pub fn set(&self, fd: i32, value: u32) -> Option<u32> {
-        let slot = self.pages.get(fd as u32 as usize / PAGE_ENTRIES)?;
+        let slot = self.place(fd)?;
         if slot.load(Ordering::Acquire).is_null() {
             if value == 0 {
                 return Some(0);

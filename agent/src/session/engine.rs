@@ -57,9 +57,15 @@ impl Ticket {
 }
 
 /// Everything the agent keeps for a process. One static of it exists in the library.
+///
+/// What each query looks at (the end of the table of descriptors, the process, the beginning of the table of sessions) is
+/// in one page: after a context switch a page that has to be found anew costs as much as a hundred instructions.
+#[repr(C, align(4096))]
 pub struct Engine {
-    pub(super) process: Process,
+    /// Moves the end of the table of descriptors into the page of what follows.
+    padding: [u8; 512],
     pub(super) descriptors: Descriptors,
+    pub(super) process: Process,
     pub(super) arena: Arena,
     pub(super) ssl: SslMap,
     /// SQLite's statements.
@@ -70,8 +76,9 @@ impl Engine {
     /// Before the constructor ran.
     pub const fn new() -> Self {
         Engine {
-            process: Process::new(),
+            padding: [0; 512],
             descriptors: Descriptors::new(),
+            process: Process::new(),
             arena: Arena::new(),
             ssl: SslMap::new(),
             sqlite: Sqlite::new(),
@@ -161,7 +168,7 @@ impl Engine {
         self.visit_cell(t, entry, cell, |engine, t, s, segment| {
             plain = s.tls == 0;
             if plain {
-                let capturing = engine.before_read(t, entry, s, segment, requested);
+                let capturing = engine.before_read_here(t, entry, s, segment, requested);
                 aside = engine.stand_aside(cell, s, requested, capturing);
             } else {
                 engine.learn_ssl(t, entry, s);
@@ -291,9 +298,22 @@ impl Engine {
         self.release_lane(t);
     }
 
-    /// True while capture is on.
-    #[inline]
+    /// Before a read, in the session: true while capture is on.
+    #[inline(never)]
     pub(super) fn before_read(
+        &self,
+        t: &mut Thread,
+        entry: u32,
+        s: &mut Session,
+        segment: &Segment<'static>,
+        requested: usize,
+    ) -> bool {
+        self.before_read_here(t, entry, s, segment, requested)
+    }
+
+    /// The same as part of the caller.
+    #[inline(always)]
+    pub(super) fn before_read_here(
         &self,
         t: &mut Thread,
         entry: u32,
@@ -311,7 +331,7 @@ impl Engine {
             // The usual case needs no more looking.
             Some(Step::Event(Event::Finished)) => {
                 let shut = s.running.shut;
-                self.finish_unit(t, entry, s, segment, shut);
+                self.finish_unit_here(t, entry, s, segment, shut);
             }
             Some(step) => {
                 self.act(t, entry, s, segment, step, 0);

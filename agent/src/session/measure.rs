@@ -84,7 +84,7 @@ impl Thread {
 
     /// A command starts, after which [`end_work`](Self::end_work) and [`account`](Self::account) follow: CLOCK_MONOTONIC,
     /// taken last, so that none of this is the command's time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin_command(&mut self, weight: f64) -> u64 {
         self.begin(weight, true)
     }
@@ -95,7 +95,7 @@ impl Thread {
         self.begin(weight, false)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, weight: f64, is_command: bool) -> u64 {
         self.paid_ns = 0;
         let usage_serves = core::mem::replace(&mut self.measuring.usage_serves, false) && is_command;
@@ -185,7 +185,7 @@ impl Thread {
     }
 
     /// The work ended at `now_ns` after `inside_ns`: the differences are in `counts`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_work(&mut self, weight: f64, now_ns: u64, inside_ns: u64) -> Measured {
         let unswitched = self.measuring.cpu.holds();
         self.counts.known = 0;

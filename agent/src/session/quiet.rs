@@ -142,7 +142,7 @@ fn contains(text: &[u8], byte: u8) -> bool {
 }
 
 /// True for a command body after which user, database and prepared statements are what they were before.
-#[inline(never)]
+#[inline(always)]
 fn is_plain(body: &[u8]) -> bool {
     match body.split_first() {
         // COM_QUERY. A second statement in the text could be anything.

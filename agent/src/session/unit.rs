@@ -42,7 +42,20 @@ pub struct Running {
 
 impl Engine {
     /// A unit starts in session `entry` (number + 1).
+    #[inline(never)]
     pub(super) fn start_unit(&self, t: &mut Thread, entry: u32, s: &mut Session, segment: &Segment<'static>) {
+        self.start_unit_here(t, entry, s, segment);
+    }
+
+    /// The same as part of the caller: what a hook runs for every query lies together in memory then.
+    #[inline(always)]
+    pub(super) fn start_unit_here(
+        &self,
+        t: &mut Thread,
+        entry: u32,
+        s: &mut Session,
+        segment: &Segment<'static>,
+    ) {
         let control = segment.control();
         let mut capture = control.capture();
         if capture != 0 {
@@ -98,7 +111,21 @@ impl Engine {
     }
 
     /// The unit of session `entry` is over.
+    #[inline(never)]
     pub(super) fn finish_unit(
+        &self,
+        t: &mut Thread,
+        entry: u32,
+        s: &mut Session,
+        segment: &Segment<'static>,
+        cut_off: bool,
+    ) {
+        self.finish_unit_here(t, entry, s, segment, cut_off);
+    }
+
+    /// The same as part of the caller.
+    #[inline(always)]
+    pub(super) fn finish_unit_here(
         &self,
         t: &mut Thread,
         entry: u32,

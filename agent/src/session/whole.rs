@@ -23,7 +23,7 @@ impl Engine {
             let started = machine.take_requests(&mut rest);
             let done = rest.is_empty() && machine.has_told_all();
             if started {
-                self.start_unit(t, entry, s, segment);
+                self.start_unit_here(t, entry, s, segment);
             }
             if done {
                 return;
@@ -65,7 +65,7 @@ impl Engine {
         }
         if finished {
             let shut = s.running.shut;
-            self.finish_unit(t, entry, s, segment, shut);
+            self.finish_unit_here(t, entry, s, segment, shut);
         }
         if !done {
             return self.feed(t, entry, s, segment, Direction::ToClient, rest, stamp_ns);

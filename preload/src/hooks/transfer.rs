@@ -40,6 +40,7 @@ fn before_read(session: u32, requested: usize) -> Ticket {
 }
 
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery")]
 fn before_read_of(session: u32, requested: usize) -> Ticket {
     let Some(cell) = ENGINE.cell(session) else { return Ticket::NONE };
     with(|engine, t| engine.read_begin(t, cell, session, requested)).unwrap_or(Ticket::NONE)
@@ -85,13 +86,21 @@ unsafe fn after_read(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
 }
 
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery")]
 fn after_read_of(ticket: Ticket, bytes: &[u8]) {
     with(|engine, t| engine.read_end(t, ticket, bytes));
 }
 
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery")]
 fn after_read_back(ticket: Ticket, back: Back, bytes: &[u8]) {
     with(|engine, t| engine.read_end_back(t, ticket, back, bytes));
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery")]
+fn after_write_of(ticket: Ticket, bytes: &[u8]) {
+    with(|engine, t| engine.write_end(t, ticket, bytes));
 }
 
 #[inline(always)]
@@ -100,7 +109,7 @@ unsafe fn after_write(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
         // SAFETY: `n` is the answer of the write from `buffer`.
         let bytes = unsafe { bytes(buffer, n) };
         if !ticket.is_aside() {
-            with(|engine, t| engine.write_end(t, ticket, bytes));
+            after_write_of(ticket, bytes);
         } else if let Some(back) = ENGINE.write_end_aside(ticket, bytes) {
             after_write_back(ticket, back, bytes);
         }
@@ -135,6 +144,8 @@ unsafe fn parts(
 /// The length of a vectored read before the call: the vector may be a bad address, which only the kernel may find out.
 const UNKNOWN_LENGTH: usize = usize::MAX;
 
+// The functions of one section lie together: fewer pages to be found again after a context switch.
+//
 // A call on anything that is no session's socket ends in a jump to the original: no frame, nothing saved. The session's
 // number travels behind the caller's own arguments.
 
@@ -143,6 +154,7 @@ macro_rules! reads {
      peeks $peeks:expr, $number:ident [$($raw:expr),*]) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
+        #[unsafe(link_section = ".text.hot.perquery")]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
             #[cold]
             #[inline(never)]
@@ -164,6 +176,7 @@ macro_rules! reads {
                 }
             }
             #[inline(never)]
+            #[unsafe(link_section = ".text.hot.perquery")]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, session: u32) -> ssize_t {
                 let ticket = before_read(session, $requested);
                 // SAFETY: the caller's own arguments.
@@ -214,6 +227,7 @@ macro_rules! writes {
      $number:ident [$($raw:expr),*]) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
+        #[unsafe(link_section = ".text.hot.perquery")]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
             #[cold]
             #[inline(never)]
@@ -235,6 +249,7 @@ macro_rules! writes {
                 }
             }
             #[inline(never)]
+            #[unsafe(link_section = ".text.hot.perquery")]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, session: u32) -> ssize_t {
                 let ticket = before_write(session);
                 // SAFETY: the caller's own arguments.

@@ -207,7 +207,7 @@ impl Mysql {
     /// A whole command, header and body, while the machine is at rest: the usual one of a busy session at once, a query or
     /// the execution of a prepared statement. True: a unit has started, and [`Event::Started`] is not answered any more.
     /// False: nothing was done, the bytes have to be fed.
-    #[inline]
+    #[inline(always)]
     pub fn whole_command(&mut self, header: [u8; 4], body: &[u8], capturing: bool) -> bool {
         let [a, b, c, seq] = header;
         let len = u32::from_le_bytes([a, b, c, 0]);

@@ -174,7 +174,7 @@ impl Mysql {
 
     /// Takes what is whole of a unit's response in `input`. True: the response has begun with it, and
     /// [`Event::FirstResponse`] is not answered any more. What is left has to be fed.
-    #[inline]
+    #[inline(always)]
     pub fn take_answer(&mut self, input: &mut &[u8]) -> bool {
         if self.phase != Phase::Commands
             || self.compressed
@@ -197,6 +197,7 @@ impl Mysql {
 
     /// Packets of a unit's response that are in `input` whole, which is how they usually come. True: at least one was
     /// consumed. What is unusual about one (in pieces, part of a longer one, an error, out of order) is left where it is.
+    #[inline(always)]
     fn whole_packets(&mut self, input: &mut &[u8]) -> Result<bool, LostReason> {
         let before = input.len();
         // Events have to be acted on before more is read; that the response begins may wait.

@@ -20,7 +20,7 @@ pub(super) enum Whole {
 impl Postgres {
     /// What [`step`](crate::protocol::Machine::step) does with messages that are there whole, without stopping at
     /// [`Event::Started`], the only event that they have: true if there was one. What is left is for `step`.
-    #[inline]
+    #[inline(always)]
     pub fn take_requests(&mut self, input: &mut &[u8]) -> bool {
         let mut started = false;
         if self.pending == 0 && self.phase == Phase::Typed {
@@ -126,7 +126,7 @@ impl Postgres {
     /// What [`step`](crate::protocol::Machine::step) does with messages that are there whole, without stopping at
     /// [`Event::FirstResponse`]: whether there was one, and whether [`Event::Finished`] was the last. What is left is for
     /// `step`.
-    #[inline]
+    #[inline(always)]
     pub fn take_answer(&mut self, input: &mut &[u8]) -> (bool, bool) {
         if self.pending != 0 || self.phase != Phase::Typed || self.startup.is_owed() {
             return (false, false);
