@@ -99,7 +99,7 @@ cross_cargo() {
 # Builds the library as it is shipped, and the command and the checks quickly: nobody measures those.
 build() {
     local quick=(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
-        CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=0)
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=0)
     cross_cargo build -p perquery-preload
     (
         export "${quick[@]}"
@@ -112,7 +112,7 @@ build() {
 
 # Builds a test binary and prints its path.
 test_binary() {
-    cross_cargo test --no-run "$@" 2>&1 | tee /dev/stderr | sed -n 's/.*Executable .*(\(.*\))$/\1/p'
+    cross_cargo test --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .*(\(.*\))$/\1/p'
 }
 
 # The SQLite programs that the checks run, linked with the guest's own library.
