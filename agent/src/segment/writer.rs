@@ -40,7 +40,7 @@ pub fn write(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Member], t
     write_inline(lane, f, counts, members, text)
 }
 
-/// [`write`], made part of the caller, so that the fields go from where they are into the ring.
+/// [`write()`], made part of the caller, so that the fields go from where they are into the ring.
 #[inline(always)]
 pub fn write_inline(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Member], text: &[u8]) -> bool {
     let members = members.get(..MEMBERS_MAX).unwrap_or(members);
@@ -92,7 +92,7 @@ pub fn write_inline(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Mem
 }
 
 /// Writes `f` as a short record, if it says no more than such a one can: neither error nor members nor text, weight 1,
-/// the counters of [`UNSWITCHED_MASK`] (`exact`) or none. `None`: it says more; else as [`write`].
+/// the counters of [`UNSWITCHED_MASK`] (`exact`) or none. `None`: it says more; else as [`write()`].
 #[inline(always)]
 pub fn write_short(lane: &Lane<'_>, f: &Fields) -> Option<bool> {
     let short = |n: u64| u32::try_from(n).ok().filter(|n| *n != u32::MAX);
