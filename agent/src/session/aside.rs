@@ -1,4 +1,5 @@
-//! The engine's part of sessions that stand aside while capture is off; `quiet.rs` and `quiet_postgres.rs` say when.
+//! The engine's part of sessions that stand aside while nothing matters to their machines; `quiet.rs` and
+//! `quiet_postgres.rs` say when.
 
 use super::arena::Cell;
 use super::engine::{ASIDE, Engine, Ticket};

@@ -28,7 +28,7 @@ pub static SENDMSG: Original = Original::libc(c"sendmsg");
 pub static WRITE: Original = Original::libc(c"write");
 pub static WRITEV: Original = Original::libc(c"writev");
 
-/// A read of a session's socket while the session stands aside: no more than a look at what it brought.
+/// Before a read of the socket of session `session` (number + 1).
 #[inline(always)]
 fn before_read(session: u32, requested: usize) -> Ticket {
     let Some(cell) = ENGINE.cell(session) else { return Ticket::NONE };
