@@ -149,6 +149,31 @@ const UNKNOWN_LENGTH: usize = usize::MAX;
 // A call on anything that is no session's socket ends in a jump to the original: no frame, nothing saved. The session's
 // number travels behind the caller's own arguments.
 
+/// `call`: the original with the caller's own arguments, or what stands for it.
+macro_rules! forward {
+    ($original:ident ($fd:ident $(, $arg:ident: $type:ty)*) $number:ident [$($raw:expr),*]) => {
+        #[cold]
+        #[inline(never)]
+        unsafe extern "C-unwind" fn search_and_call($fd: c_int $(, $arg: $type)*) -> ssize_t {
+            match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
+                // SAFETY: the caller's own arguments.
+                Some(real) => unsafe { real($fd $(, $arg)*) },
+                // SAFETY: the same arguments for the system call behind it.
+                None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
+            }
+        }
+        #[inline(always)]
+        unsafe fn call($fd: c_int $(, $arg: $type)*) -> ssize_t {
+            match known!($original, fn(c_int $(, $type)*) -> ssize_t) {
+                // SAFETY: the caller's own arguments.
+                Some(real) => unsafe { real($fd $(, $arg)*) },
+                // SAFETY: as above.
+                None => unsafe { search_and_call($fd $(, $arg)*) },
+            }
+        }
+    };
+}
+
 macro_rules! reads {
     ($(#[$doc:meta])* $name:ident $original:ident ($fd:ident $(, $arg:ident: $type:ty)*) buffer $buffer:ident, $requested:expr,
      peeks $peeks:expr, $number:ident [$($raw:expr),*]) => {
@@ -156,25 +181,7 @@ macro_rules! reads {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = ".text.hot.perquery")]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
-            #[cold]
-            #[inline(never)]
-            unsafe extern "C-unwind" fn search_and_call($fd: c_int $(, $arg: $type)*) -> ssize_t {
-                match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
-                    // SAFETY: the caller's own arguments.
-                    Some(real) => unsafe { real($fd $(, $arg)*) },
-                    // SAFETY: the same arguments for the system call behind it.
-                    None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
-                }
-            }
-            #[inline(always)]
-            unsafe fn call($fd: c_int $(, $arg: $type)*) -> ssize_t {
-                match known!($original, fn(c_int $(, $type)*) -> ssize_t) {
-                    // SAFETY: the caller's own arguments.
-                    Some(real) => unsafe { real($fd $(, $arg)*) },
-                    // SAFETY: as above.
-                    None => unsafe { search_and_call($fd $(, $arg)*) },
-                }
-            }
+            forward! { $original ($fd $(, $arg: $type)*) $number [$($raw),*] }
             #[inline(never)]
             #[unsafe(link_section = ".text.hot.perquery")]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, session: u32) -> ssize_t {
@@ -229,25 +236,7 @@ macro_rules! writes {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = ".text.hot.perquery")]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
-            #[cold]
-            #[inline(never)]
-            unsafe extern "C-unwind" fn search_and_call($fd: c_int $(, $arg: $type)*) -> ssize_t {
-                match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
-                    // SAFETY: the caller's own arguments.
-                    Some(real) => unsafe { real($fd $(, $arg)*) },
-                    // SAFETY: the same arguments for the system call behind it.
-                    None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
-                }
-            }
-            #[inline(always)]
-            unsafe fn call($fd: c_int $(, $arg: $type)*) -> ssize_t {
-                match known!($original, fn(c_int $(, $type)*) -> ssize_t) {
-                    // SAFETY: the caller's own arguments.
-                    Some(real) => unsafe { real($fd $(, $arg)*) },
-                    // SAFETY: as above.
-                    None => unsafe { search_and_call($fd $(, $arg)*) },
-                }
-            }
+            forward! { $original ($fd $(, $arg: $type)*) $number [$($raw),*] }
             #[inline(never)]
             #[unsafe(link_section = ".text.hot.perquery")]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, session: u32) -> ssize_t {
