@@ -80,15 +80,17 @@ docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 }
 
-# Compares CPU with wall time, so nothing else may run at the same time.
+# Compare CPU with wall time, or what the same work costs at two times, so nothing else may run at the same time.
+alone=(costs:: beside_eight_clients)
+
 costs() {
-    cargo test --release -p perquery-tests --test integration -- --test-threads=1 costs::
+    cargo test --release -p perquery-tests --test integration -- --test-threads=1 "${alone[@]}"
 }
 
 # Servers, collectors and clients share the machine's cores; more tests at a time than this only time out.
 whole_product() {
     cargo test --release -p perquery-tests --test integration -- \
-        --test-threads="${PERQUERY_TEST_THREADS:-2}" --skip costs::
+        --test-threads="${PERQUERY_TEST_THREADS:-2}" "${alone[@]/#/--skip=}"
 }
 
 model() {

@@ -5,7 +5,6 @@
 
 mod connection;
 mod options;
-mod pin;
 mod recorder;
 mod report;
 mod rounds;
@@ -15,8 +14,8 @@ mod sqlite;
 mod statistics;
 mod throughput;
 
+use harness::cpus::{self, Cpus};
 use options::Options;
-use pin::Cpus;
 use report::{Extra, Table};
 use rounds::{Measured, Side, Workload, measure, measure_sustained};
 use servers::Kind;
@@ -85,8 +84,8 @@ impl Run {
         let mut measured = nothing_measured(&servers::WORKLOADS);
         let mut extra = Extra::default();
         for block in 0..self.options.restarts {
-            self.cpus.unpin_self();
             let mut park = servers::Park::start(kind, &self.options, &self.cpus, &mut self.skipped);
+            let _pinned = self.cpus.pin_self();
             let last = block + 1 == self.options.restarts;
             if last && !self.options.latency_only {
                 extra.idle_percent = park.recorder(settings::DEFAULT).map(idle_percent);
@@ -110,8 +109,8 @@ impl Run {
         }
         let mut measured = nothing_measured(&sqlite::WORKLOADS);
         for _ in 0..self.options.restarts {
-            self.cpus.unpin_self();
             let mut park = sqlite::Park::start(&self.options, &self.cpus, &mut self.skipped);
+            let _pinned = self.cpus.pin_self();
             self.block(&mut park.sides, &sqlite::WORKLOADS, &mut measured);
         }
         self.conclude("sqlite", &sqlite::WORKLOADS, measured);
@@ -119,8 +118,7 @@ impl Run {
 
     /// All workloads over one set of servers.
     fn block(&mut self, sides: &mut [Side], workloads: &[Workload], measured: &mut [Option<Measured>]) {
-        self.cpus.pin_self();
-        if !self.options.keep_priority && !pin::raise_priority(std::process::id()) {
+        if !self.options.keep_priority && !cpus::raise_priority(std::process::id()) {
             eprintln!("not allowed to raise the priority: expect more noise");
         }
         let names: Vec<&str> = servers::WORKLOADS.iter().chain(&sqlite::WORKLOADS).map(|w| w.name).collect();

@@ -1,6 +1,6 @@
 //! `perquery record` with the options of a setting, and bpftrace: both on other CPUs than the servers.
 
-use crate::pin::Cpus;
+use harness::cpus::Cpus;
 use harness::process::{Ended, Process};
 use harness::wait::{SOON, wait_until};
 use harness::{artifacts, perquery};

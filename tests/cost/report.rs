@@ -1,8 +1,9 @@
 //! The results as a table for people and as JSON for machines.
 
 use crate::rounds::{AGAIN, Measured, SUSTAINED};
-use crate::statistics::{Estimate, Random, bootstrap, median, winsorized_mean};
+use crate::statistics::{Estimate, Random, bootstrap, winsorized_mean};
 use crate::throughput::Throughput;
+use harness::numbers::median;
 use serde_json::{Value, json};
 use std::fmt::Write;
 

@@ -2,10 +2,10 @@
 
 use crate::connection::Connection;
 use crate::options::Options;
-use crate::pin::{self, Cpus};
 use crate::recorder::{self, Recorder};
 use crate::rounds::{Burst, Side, Workload};
 use crate::settings::{BASE, DEFAULT, MARIADB_PEERS, POSTGRES_PEERS, Peer, Perquery, SETTINGS};
+use harness::cpus::{self, Cpus};
 use harness::mariadb::{self, Launch, MariaDb};
 use harness::postgres;
 use harness::process::Process;
@@ -211,7 +211,7 @@ impl Park {
         for ((name, perquery, peer), (_, server)) in wanted.into_iter().zip(servers) {
             cpus.pin(server.pid());
             if !options.keep_priority {
-                pin::raise_priority(server.pid());
+                cpus::raise_priority(server.pid());
             }
             match park.admit(&name, perquery, peer, server, rows) {
                 Ok(()) => {}

@@ -1,11 +1,11 @@
 //! Applications with SQLite in them, side by side, one per setting; each times its own statements.
 
 use crate::options::Options;
-use crate::pin::{self, Cpus};
 use crate::recorder::Recorder;
 use crate::rounds::{Burst, Side, Workload};
 use crate::servers::setting_names;
 use crate::settings::{BASE, Perquery, SETTINGS};
+use harness::cpus::{self, Cpus};
 use harness::{artifacts, perquery, victim};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -106,7 +106,7 @@ impl Park {
         let pid = application.child.id();
         cpus.pin(pid);
         if !options.keep_priority {
-            pin::raise_priority(pid);
+            cpus::raise_priority(pid);
         }
         let path = self._files.path().join(format!("{}.pq", self.sides.len()));
         match what {

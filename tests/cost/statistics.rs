@@ -1,4 +1,6 @@
-//! Robust means, medians, their confidence by bootstrap, and the random numbers for both.
+//! Robust means, the confidence of a statistic by bootstrap, and the random numbers for it.
+
+use harness::numbers::median;
 
 /// Random numbers (xorshift64*): which ones does not matter, that a seed repeats them does.
 pub struct Random(u64);
@@ -60,18 +62,6 @@ pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// The median; 0 of nothing.
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => 0.0,
-        odd if odd % 2 == 1 => sorted[middle],
-        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
-    }
-}
-
 /// The mean after pulling the outermost fiftieth on each side in: unlike the median it sees what happens in a tenth of
 /// the rounds only, as a budget that counts at random does.
 pub fn winsorized_mean(values: &[f64]) -> f64 {
@@ -109,8 +99,6 @@ mod tests {
 
     #[test]
     fn the_middle_is_found_and_outliers_do_not_move_it() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         let burst: Vec<f64> = (0..100).map(|i| if i == 25 { 1e9 } else { 10.0 }).collect();
         assert_eq!(capped_mean(&burst), 10.9);
         assert_eq!(trimmed_mean(&burst), 10.0);

@@ -4,7 +4,8 @@
 use crate::connection::Connection;
 use crate::servers::Park;
 use crate::settings::{BASE, DEFAULT};
-use crate::statistics::{Estimate, Random, bootstrap, median};
+use crate::statistics::{Estimate, Random, bootstrap};
+use harness::numbers::median;
 use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 8;

@@ -5,6 +5,7 @@
 
 pub mod artifacts;
 pub mod certificates;
+pub mod cpus;
 pub mod mariadb;
 pub mod numbers;
 pub mod orders;

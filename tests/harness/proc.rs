@@ -65,12 +65,19 @@ pub fn threads(pid: u32) -> Vec<u32> {
     tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// The letter of a thread's state, as in proc_pid_stat(5); that of a sleeping one where there is no such thread.
+fn state(pid: u32, tid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).unwrap_or('S')
+}
+
+/// Has a signal stopped all threads of a process?
+pub fn is_stopped(pid: u32) -> bool {
+    threads(pid).into_iter().all(|tid| state(pid, tid) == 'T')
+}
+
 /// Does no thread of a process, or of its children, run or wait for a disk?
 pub fn is_idle(pid: u32) -> bool {
-    let state = |pid: u32, tid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-        stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).unwrap_or('S')
-    };
     let sleeps = |pid: u32| threads(pid).into_iter().all(|tid| !matches!(state(pid, tid), 'R' | 'D'));
     sleeps(pid) && children(pid).into_iter().all(sleeps)
 }

@@ -1,6 +1,6 @@
 //! Which CPU everything runs on: servers and client share one, collectors get another.
 
-use harness::proc;
+use crate::proc;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -25,14 +25,11 @@ impl Cpus {
         Cpus { bench, others, all }
     }
 
-    /// Pins the calling thread.
-    pub fn pin_self(&self) {
+    /// Pins the calling thread, and what it starts meanwhile, until the answer is dropped.
+    #[must_use]
+    pub fn pin_self(&self) -> Pinned {
         sched_setaffinity(None, &self.only_bench()).expect("one of our own CPUs");
-    }
-
-    /// Lets the calling thread run everywhere again.
-    pub fn unpin_self(&self) {
-        let _ = sched_setaffinity(None, &self.all);
+        Pinned { before: self.all }
     }
 
     /// Pins every thread of a process and of its children. Threads and backends they start later inherit it.
@@ -47,6 +44,17 @@ impl Cpus {
         let mut set = CpuSet::new();
         set.set(self.bench);
         set
+    }
+}
+
+/// The calling thread is pinned; dropping this lets it run everywhere again.
+pub struct Pinned {
+    before: CpuSet,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(None, &self.before);
     }
 }
 
