@@ -23,6 +23,7 @@
 //! | `statements[].executions` | measured executions in the numbers |
 //! | `statements[].rows` | fewest and most rows that an execution returned |
 //! | `statements[].latency_ns` | SUMMARY: from the command's last byte to the server's being ready for the next one |
+//! | `statements[].round_trip_ns` | SUMMARY: from this command's sending it to its having read the last row; null for SQLite |
 //! | `statements[].counters` | by name, SUMMARY or `unavailable`: `cpu_ns`, `page_faults_minor`, `cycles` |
 //! | `statements[].counters.*.unavailable` | why there is no number, and what to do |
 //! | `statements[].derived` | quotients of medians where both are known: `cycles_per_instruction`, `cache_misses_per_1000_instructions` |
@@ -53,7 +54,7 @@
 //! | `mad` | median absolute deviation from the median |
 //! | `ci95` | two numbers: 95 % confidence interval of `median`, by bootstrap |
 
-use super::outcome::{Comparison, Cost, LATENCY, Outcome, Statement};
+use super::outcome::{Comparison, Cost, LATENCY, Outcome, ROUND_TRIP, Statement};
 use super::statistics::Summary;
 use crate::warnings::Warning;
 use serde_json::{Map, Value, json};
@@ -96,7 +97,7 @@ fn statement(of: &Statement) -> Value {
     let counters: Map<String, Value> = of
         .costs
         .iter()
-        .filter(|(name, _)| name != LATENCY)
+        .filter(|(name, _)| ![LATENCY, ROUND_TRIP].contains(&name.as_str()))
         .map(|(name, cost)| (name.clone(), self::cost(Some(cost))))
         .collect();
     json!({
@@ -105,6 +106,7 @@ fn statement(of: &Statement) -> Value {
         "executions": of.executions,
         "rows": of.rows,
         LATENCY: cost(of.cost(LATENCY)),
+        ROUND_TRIP: cost(of.cost(ROUND_TRIP)),
         "counters": counters,
         "derived": of.derived.iter().cloned().collect::<BTreeMap<_, _>>(),
     })

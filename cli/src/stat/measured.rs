@@ -13,8 +13,8 @@ use perquery_agent::protocol::Dialect;
 pub struct Run {
     /// From the command's last byte to the server's being ready for the next one.
     pub latency_ns: u64,
-    /// Rows that came back.
-    pub rows: u64,
+    /// What the client saw of it.
+    pub returned: Returned,
     /// The counters that were read.
     pub values: Values,
 }
@@ -24,6 +24,15 @@ impl Run {
     pub fn counter(&self, id: CounterId) -> Option<f64> {
         self.values.iter().find(|(known, _)| *known == id).map(|(_, value)| *value as f64)
     }
+}
+
+/// What the client saw of an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// Rows that came back.
+    pub rows: u64,
+    /// From sending it to having read its last row; `None` where nobody waits on the other side of a connection.
+    pub round_trip_ns: Option<u64>,
 }
 
 /// The executions of one statement, by round; `None` where one was not recorded.
@@ -73,7 +82,7 @@ pub struct Sent {
 
 /// Gives each executed step the execution that started while the client waited for it. Both clocks are the host's, so
 /// that nothing has to be counted; a step with none or several has none.
-pub fn match_by_time(sent: &[Sent], seen: &[Seen]) -> Vec<Option<(Seen, u64)>> {
+pub fn match_by_time(sent: &[Sent], seen: &[Seen]) -> Vec<Option<(Seen, Returned)>> {
     let mut rest = seen.iter().peekable();
     let mut found = Vec::with_capacity(sent.len());
     for step in sent {
@@ -83,13 +92,15 @@ pub fn match_by_time(sent: &[Sent], seen: &[Seen]) -> Vec<Option<(Seen, u64)>> {
         while rest.next_if(|s| s.start_ns <= step.after_ns).is_some() {
             alone = false;
         }
-        found.push(first.filter(|_| alone).map(|s| (s.clone(), step.rows)));
+        let round_trip_ns = Some(step.after_ns.saturating_sub(step.before_ns));
+        let returned = Returned { rows: step.rows, round_trip_ns };
+        found.push(first.filter(|_| alone).map(|s| (s.clone(), returned)));
     }
     found
 }
 
 /// Sorts the executions of a plan's steps by statement and round; those of the warm-up are left out.
-pub fn by_statement(plan: &Plan, executions: Vec<Option<(Seen, u64)>>) -> Vec<Runs> {
+pub fn by_statement(plan: &Plan, executions: Vec<Option<(Seen, Returned)>>) -> Vec<Runs> {
     let mut runs = vec![Runs::default(); plan.statements.len() + 1];
     for (step, execution) in plan.steps.iter().zip(executions) {
         let Some(to) = runs.get_mut(step.which).filter(|_| !step.warm_up) else { continue };
@@ -98,9 +109,9 @@ pub fn by_statement(plan: &Plan, executions: Vec<Option<(Seen, u64)>>) -> Vec<Ru
         {
             to.digest = format!("{:016x}", seen.digest);
         }
-        to.rounds.push(execution.map(|(seen, rows)| Run {
+        to.rounds.push(execution.map(|(seen, returned)| Run {
             latency_ns: seen.latency_ns,
-            rows,
+            returned,
             values: seen.values,
         }));
     }
@@ -146,6 +157,8 @@ mod tests {
         Seen { start_ns, latency_ns: start_ns, rows_returned: 1, digest: 1, values: Vec::new() }
     }
 
+    const RETURNED: Returned = Returned { rows: 1, round_trip_ns: None };
+
     fn sent(before_ns: u64, after_ns: u64) -> Sent {
         Sent { before_ns, after_ns, rows: before_ns }
     }
@@ -155,8 +168,9 @@ mod tests {
         let steps = [sent(10, 20), sent(21, 30), sent(31, 40), sent(41, 50), sent(60, 70)];
         // 5 is older; the second step's was lost; the fourth has two; 55 lies between.
         let found = match_by_time(&steps, &[5, 12, 31, 42, 45, 55, 70].map(seen));
-        let starts: Vec<_> = found.iter().map(|f| f.as_ref().map(|(s, rows)| (s.start_ns, *rows))).collect();
+        let starts: Vec<_> = found.iter().map(|f| f.as_ref().map(|(s, r)| (s.start_ns, r.rows))).collect();
         assert_eq!(starts, [Some((12, 10)), None, Some((31, 31)), None, Some((70, 60))]);
+        assert_eq!(found[2].as_ref().and_then(|(_, returned)| returned.round_trip_ns), Some(9));
     }
 
     #[test]
@@ -164,7 +178,7 @@ mod tests {
         let plan =
             super::super::plan::tests::plan(&["-n", "4", "--warm-up", "2", "SELECT 1", "SELECT 2"]).unwrap();
         let executions =
-            (0..plan.steps.len()).map(|n| (n != 17).then(|| (seen(n as u64), 1))).collect::<Vec<_>>();
+            (0..plan.steps.len()).map(|n| (n != 17).then(|| (seen(n as u64), RETURNED))).collect::<Vec<_>>();
         let runs = by_statement(&plan, executions);
         assert_eq!(runs.iter().map(|r| r.rounds.len()).collect::<Vec<_>>(), [4, 4, 4]);
         assert_eq!(runs.iter().map(|r| r.recorded().count()).sum::<usize>(), 11);

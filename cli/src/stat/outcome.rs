@@ -15,6 +15,8 @@ use perquery_agent::counters::CounterId;
 
 /// The latency's name among the counters.
 pub const LATENCY: &str = "latency_ns";
+/// The name of what the client waited, among the counters.
+pub const ROUND_TRIP: &str = "round_trip_ns";
 const CYCLES: &str = "cycles";
 const CPU: &str = "cpu_ns";
 
@@ -37,7 +39,7 @@ pub struct Statement {
     pub executions: usize,
     /// Fewest and most rows that came back.
     pub rows: [u64; 2],
-    /// Its latency and, by name, its counters.
+    /// Its latency, what the client waited, and, by name, its counters.
     pub costs: Vec<(String, Cost)>,
     /// Quotients of medians, by name.
     pub derived: Vec<(String, f64)>,
@@ -120,6 +122,7 @@ pub struct Outcome {
 /// A series of values of one counter.
 enum What<'a> {
     Latency,
+    RoundTrip,
     Counter(&'a CounterMeta),
 }
 
@@ -127,6 +130,7 @@ impl What<'_> {
     fn name(&self) -> &str {
         match self {
             What::Latency => LATENCY,
+            What::RoundTrip => ROUND_TRIP,
             What::Counter(counter) => &counter.name,
         }
     }
@@ -135,6 +139,7 @@ impl What<'_> {
     fn by_round(&self, runs: &Runs) -> Vec<f64> {
         let value = |run: &super::measured::Run| match self {
             What::Latency => Some(run.latency_ns as f64),
+            What::RoundTrip => run.returned.round_trip_ns.map(|ns| ns as f64),
             What::Counter(counter) => run.counter(counter.id),
         };
         runs.rounds.iter().map(|run| run.as_ref().and_then(value).unwrap_or(f64::NAN)).collect()
@@ -149,10 +154,10 @@ impl What<'_> {
 pub fn check(assertions: &[Assertion], counters: &[CounterMeta]) -> Result<()> {
     for assertion in assertions {
         let name = assertion.counter.as_str();
-        if name != LATENCY && !counters.iter().any(|counter| counter.name == name) {
+        if ![LATENCY, ROUND_TRIP].contains(&name) && !counters.iter().any(|counter| counter.name == name) {
             let known: Vec<&str> = counters.iter().map(|counter| counter.name.as_str()).collect();
             return Err(Error::new(format!(
-                "--assert '{}': {name} is not counted; use {LATENCY}, {}, or name it with -e as well",
+                "--assert '{}': {name} is not counted; use {LATENCY}, {ROUND_TRIP}, {}, or name it with -e as well",
                 assertion.text,
                 known.join(", ")
             )));
@@ -164,8 +169,11 @@ pub fn check(assertions: &[Assertion], counters: &[CounterMeta]) -> Result<()> {
 /// Computes what is shown.
 pub fn outcome(args: &Stat, plan: &Plan, measured: Measured) -> Result<Outcome> {
     let mut random = Random::new(args.seed);
-    let whats: Vec<What> =
-        std::iter::once(What::Latency).chain(measured.counters.iter().map(What::Counter)).collect();
+    let mut whats = vec![What::Latency];
+    if measured.runs.iter().flat_map(Runs::recorded).any(|run| run.returned.round_trip_ns.is_some()) {
+        whats.push(What::RoundTrip);
+    }
+    whats.extend(measured.counters.iter().map(What::Counter));
     let headline = headline(&measured);
     let (baseline_runs, runs) = match measured.runs.split_first() {
         Some(split) => split,
@@ -188,7 +196,7 @@ pub fn outcome(args: &Stat, plan: &Plan, measured: Measured) -> Result<Outcome> 
         };
         let derived = derived(&measured.counters).into_iter();
         let derived = derived.filter_map(|d| Some((d.value(|c| median(&c.name))?, d.name)));
-        let rows = || of.recorded().map(|run| run.rows);
+        let rows = || of.recorded().map(|run| run.returned.rows);
         Statement {
             sql: safe_text(measured.dialect, sql.as_bytes(), sql.len()),
             digest: of.digest.clone(),
@@ -284,7 +292,13 @@ fn judge(assertions: &[Assertion], statements: &[Statement]) -> Result<Vec<Judge
                         assertion.text, assertion.counter
                     )));
                 }
-                None => continue,
+                // The check before has let it pass: it is one of the two that are no counters.
+                None => {
+                    return Err(Error::new(format!(
+                        "--assert '{}' can't be judged: here nobody waits for a server; use {LATENCY}",
+                        assertion.text
+                    )));
+                }
             };
             let value = assertion.value(summary);
             let holds = assertion.holds(value);
@@ -341,7 +355,7 @@ impl Verdict {
 pub(crate) mod tests {
     use super::*;
     use crate::args::{Cli, Verb};
-    use crate::stat::measured::Run;
+    use crate::stat::measured::{Returned, Run};
     use clap::Parser;
 
     fn counters() -> Vec<CounterMeta> {
@@ -355,8 +369,12 @@ pub(crate) mod tests {
         vec![counter(0, CPU, None), counter(5, CYCLES, why.clone()), counter(6, "instructions", why)]
     }
 
+    fn returned(rows: u64) -> Returned {
+        Returned { rows, round_trip_ns: Some(9000) }
+    }
+
     fn runs(cpu_ns: [u64; 3]) -> Runs {
-        let run = |cpu| Some(Run { latency_ns: cpu * 2, rows: 3, values: vec![(0, cpu)] });
+        let run = |cpu| Some(Run { latency_ns: cpu * 2, returned: returned(3), values: vec![(0, cpu)] });
         Runs { rounds: cpu_ns.map(run).to_vec(), digest: "0123456789abcdef".to_owned() }
     }
 
@@ -390,7 +408,11 @@ pub(crate) mod tests {
         all.iter_mut().for_each(|counter| counter.unavailable = None);
         let runs = |cycles| Runs {
             rounds: vec![
-                Some(Run { latency_ns: 1, rows: 1, values: vec![(0, 1), (5, cycles), (6, 2000)] });
+                Some(Run {
+                    latency_ns: 1,
+                    returned: returned(1),
+                    values: vec![(0, 1), (5, cycles), (6, 2000)]
+                });
                 3
             ],
             digest: String::new(),
@@ -445,7 +467,7 @@ pub(crate) mod tests {
     fn rows_that_differ_are_told() {
         let all = || {
             let mut second = runs([1; 3]);
-            second.rounds[2] = Some(Run { latency_ns: 1, rows: 9, values: Vec::new() });
+            second.rounds[2] = Some(Run { latency_ns: 1, returned: returned(9), values: Vec::new() });
             vec![runs([1; 3]), second]
         };
         let wrong = |words: &[&str]| computed(words, all()).unwrap().wrong_rows;

@@ -4,7 +4,7 @@
 //! the script's order; two statements that nobody else writes mark where the plan begins and ends.
 
 use super::capture::{Capture, Seen};
-use super::measured::{Measured, by_statement, warnings};
+use super::measured::{Measured, Returned, by_statement, warnings};
 use super::plan::{Plan, Step};
 use crate::digest::{Digest, normalized, safe_text};
 use crate::error::{Context, Error, Result};
@@ -62,7 +62,10 @@ pub fn measure(file: &str, plan: &Plan, selection: &Selection) -> Result<Measure
     let executions = steps(&captured.seen, plan, pid)?;
     let runs = by_statement(
         plan,
-        executions.into_iter().map(|seen| Some((seen.clone(), seen.rows_returned))).collect(),
+        executions
+            .into_iter()
+            .map(|seen| Some((seen.clone(), Returned { rows: seen.rows_returned, round_trip_ns: None })))
+            .collect(),
     );
     let warnings = warnings(&captured, &runs);
     Ok(Measured {
