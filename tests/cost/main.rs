@@ -82,6 +82,7 @@ impl Run {
             return self.skip(kind.name(), &why);
         }
         let mut measured = nothing_measured(&servers::WORKLOADS);
+        let mut alone = nothing_measured(&servers::WORKLOADS);
         let mut extra = Extra::default();
         for block in 0..self.options.restarts {
             let mut park = servers::Park::start(kind, &self.options, &self.cpus, &mut self.skipped);
@@ -96,8 +97,15 @@ impl Run {
                 extra.throughput = throughput::measure(&park, turns, &mut self.random);
                 extra.completeness = park.stop_default();
             }
+            drop(park);
+            if let Some(mut park) =
+                servers::Park::start_alone(kind, &self.options, &self.cpus, &mut self.skipped)
+            {
+                self.block(&mut park.sides, &servers::WORKLOADS, &mut alone);
+            }
         }
         self.conclude(kind.name(), &servers::WORKLOADS, measured);
+        self.conclude(kind.name_alone(), &servers::WORKLOADS, alone);
         print!("{}", extra.text(kind.name()));
         println!();
         self.extras.push((kind.name(), extra));

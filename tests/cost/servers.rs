@@ -4,7 +4,9 @@ use crate::connection::Connection;
 use crate::options::Options;
 use crate::recorder::{self, Recorder};
 use crate::rounds::{Burst, Side, Workload};
-use crate::settings::{BASE, DEFAULT, MARIADB_PEERS, POSTGRES_PEERS, Peer, Perquery, SETTINGS};
+use crate::settings::{
+    ALONE, BASE, DEFAULT, KERNEL_FORGETS, MARIADB_PEERS, POSTGRES_PEERS, Peer, Perquery, SETTINGS, Setting,
+};
 use harness::cpus::{self, Cpus};
 use harness::mariadb::{self, Launch, MariaDb};
 use harness::postgres;
@@ -43,6 +45,14 @@ impl Kind {
         match self {
             Kind::MariaDb => "mariadb",
             Kind::Postgres => "postgres",
+        }
+    }
+
+    /// The same of what is measured while nobody has a perf event open.
+    pub fn name_alone(self) -> &'static str {
+        match self {
+            Kind::MariaDb => "mariadb, nobody counts",
+            Kind::Postgres => "postgres, nobody counts",
         }
     }
 
@@ -180,18 +190,48 @@ pub struct Park {
 }
 
 impl Park {
-    /// Starts everything that was asked for; what can't run here goes into `skipped`.
+    /// Starts what was asked for of all settings and peers; what can't run here goes into `skipped`.
     pub fn start(kind: Kind, options: &Options, cpus: &Cpus, skipped: &mut Vec<String>) -> Self {
+        Self::start_some(kind, &SETTINGS, kind.peers(), options, cpus, skipped)
+    }
+
+    /// The same of the settings that are measured while nobody has a perf event open; `None`: nothing was asked for.
+    pub fn start_alone(
+        kind: Kind,
+        options: &Options,
+        cpus: &Cpus,
+        skipped: &mut Vec<String>,
+    ) -> Option<Self> {
+        let names = setting_names();
+        if !ALONE.iter().any(|s| matches!(s.perquery, Perquery::OffAfter(_)) && options.wants(s.name, &names))
+        {
+            return None;
+        }
+        let mut park = Self::start_some(kind, &ALONE, &[], options, cpus, skipped);
+        // Threads that still have events close them at their next query.
+        park.sides.iter_mut().for_each(|side| drop(side.connection.burst(0, 10)));
+        std::thread::sleep(KERNEL_FORGETS);
+        Some(park)
+    }
+
+    fn start_some(
+        kind: Kind,
+        settings: &[Setting],
+        peers: &'static [Peer],
+        options: &Options,
+        cpus: &Cpus,
+        skipped: &mut Vec<String>,
+    ) -> Self {
         let mut skip = |name: &str, why: String| {
             skipped.push(format!("skipped: {}, {name}: {why}", kind.name()));
             eprintln!("skipped: {}, {name}: {why}", kind.name());
         };
         let names = setting_names();
         let mut wanted: Vec<(String, Perquery, Option<&Peer>)> = Vec::new();
-        for setting in SETTINGS.iter().filter(|s| s.name == BASE || options.wants(s.name, &names)) {
+        for setting in settings.iter().filter(|s| s.name == BASE || options.wants(s.name, &names)) {
             wanted.push((setting.name.to_owned(), setting.perquery, None));
         }
-        for peer in kind.peers().iter().filter(|p| options.wants(p.name, &names)) {
+        for peer in peers.iter().filter(|p| options.wants(p.name, &names)) {
             match peer.library {
                 Some(library) if !postgres_library(library) => skip(peer.name, format!("no {library}")),
                 _ => wanted.push((peer.name.to_owned(), Perquery::Absent, Some(peer))),
@@ -287,7 +327,7 @@ impl Drop for Park {
 /// The names of all settings and peers.
 pub fn setting_names() -> Vec<&'static str> {
     let peers = MARIADB_PEERS.iter().chain(&POSTGRES_PEERS).map(|p| p.name);
-    SETTINGS.iter().map(|s| s.name).chain(peers).collect()
+    SETTINGS.iter().chain(&ALONE).map(|s| s.name).chain(peers).collect()
 }
 
 fn postgres_library(name: &str) -> bool {

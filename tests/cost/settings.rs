@@ -1,5 +1,7 @@
 //! What is compared: perquery's settings by the options of `perquery record`, and the peers by the servers' options.
 
+use std::time::Duration;
+
 /// How perquery is in a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Perquery {
@@ -56,11 +58,22 @@ pub const SETTINGS: [Setting; 11] = [
         perquery: Perquery::On(&[&["--exact", "-e", "page-faults,context-switches,cpu-migrations"]]),
     },
     Setting { name: "on, --exact, 6 perf events", perquery: Perquery::On(&[&["--exact", "-e", SIX]]) },
-    Setting {
-        name: "off again after 6 perf events",
-        perquery: Perquery::OffAfter(&[&["--exact", "-e", SIX], &["-e", SIX]]),
-    },
+    Setting { name: "off again after 6, others count", perquery: OFF_AGAIN },
 ];
+
+/// Those that are measured once more by themselves, while no process of the machine has a perf event open.
+///
+/// A thread that ever had an event keeps the kernel's account of it, which every context switch looks at while anybody
+/// has an event open, as the servers of [`SETTINGS`] do; else the kernel skips all that (its key perf_sched_events).
+pub const ALONE: [Setting; 3] = [
+    Setting { name: BASE, perquery: Perquery::Absent },
+    Setting { name: "loaded, off", perquery: Perquery::Off },
+    Setting { name: "off again after 6 perf events", perquery: OFF_AGAIN },
+];
+
+const OFF_AGAIN: Perquery = Perquery::OffAfter(&[&["--exact", "-e", SIX], &["-e", SIX]]);
+/// So long after the last event was closed the kernel stops looking (kernel/events/core.c delays that by a second).
+pub const KERNEL_FORGETS: Duration = Duration::from_millis(1500);
 
 /// Another tool on the same server.
 pub struct Peer {
