@@ -4,8 +4,8 @@
 //! MySQL's servers make that easy to tell: they read a command's header by itself (4 bytes), then its body by itself.
 //! So while a machine is at rest between two commands, the session can stand aside: a header is kept in one word, and a
 //! body that is [`is_plain`] passes together with its response, as if it had never been. Anything else is fed to the
-//! machine, header first. When capture is switched on the machine takes over at the next header, still at rest; from then
-//! on a header is still kept aside, so that header and body come to the machine in one visit.
+//! machine, header first. When capture is switched on the machine takes over at the next header or body, still at rest;
+//! from then on a header is still kept aside, so that header and body come to the machine in one visit.
 
 use super::arena::Cell;
 use core::sync::atomic::Ordering;
@@ -59,7 +59,12 @@ pub(super) fn before_read(cell: &Cell, requested: usize, capturing: bool, at_tls
         return Way::Pass;
     }
     let state = quiet & STATE_MASK;
-    if state != HEADER && requested == HEADER_BYTES {
+    if state == HEADER {
+        if capturing && quiet & CAPTURING == 0 {
+            // Capture was switched on while the server waited for the header: this command is the first to be captured.
+            cell.quiet.store(quiet | CAPTURING, Ordering::Relaxed);
+        }
+    } else if requested == HEADER_BYTES {
         if capturing != (quiet & CAPTURING != 0) {
             // Capture was switched on or off: the machine has to hear of it.
             cell.quiet.store(LOUD, Ordering::Relaxed);
@@ -212,14 +217,27 @@ mod tests {
         assert_eq!(after_read(cell, &[9, 0]), Some(None));
         rest(cell, false, false);
         assert_eq!(after_read(cell, &[0, 0, 1, 0]), Some(None));
-        // Capture is switched on: loud at the next header, not before.
+        // Capture is switched on while a command runs: loud at the next header, not before.
         rest(cell, true, false);
         assert_eq!(before_read(cell, 4, false, false), Way::Pass, "cipher text");
         assert_eq!(before_read(cell, 4, false, true), Way::Quiet);
         assert_eq!(after_read(cell, &[9, 0, 0, 0]), None);
-        assert_eq!(before_read(cell, 9, true, true), Way::Quiet);
+        assert_eq!(before_read(cell, 9, false, true), Way::Quiet);
         assert_eq!(after_read(cell, b"\x03select 1"), None);
         assert_eq!(before_read(cell, 4, true, true), Way::Loud);
+        assert!(!cell.stands_aside());
+    }
+
+    #[test]
+    fn the_command_whose_header_was_waited_for_when_capture_was_switched_on_is_the_first() {
+        static ARENA: Arena = Arena::new();
+        let (n, _) = ARENA.open(5, 1, b"local").unwrap();
+        let cell = ARENA.cell(n).unwrap();
+        rest(cell, false, false);
+        assert_eq!(before_read(cell, 4, false, false), Way::Quiet, "it waits in this read");
+        assert_eq!(after_read(cell, &[9, 0, 0, 0]), None);
+        assert_eq!(before_read(cell, 9, true, false), Way::Quiet);
+        assert_eq!(after_read(cell, b"\x03select 1"), Some(Some([9, 0, 0, 0])));
         assert!(!cell.stands_aside());
     }
 
