@@ -99,7 +99,14 @@ pub fn user_space_reads() -> String {
         let report = recorded(&options, &["tenfold 10"]);
         report.row(TENFOLD).counter("instructions") / 10.0
     };
-    std::fs::write("/proc/sys/kernel/perf_user_access", "1").expect("root may set it");
+    let offered = |access: &str| {
+        std::fs::write("/proc/sys/kernel/perf_user_access", access).expect("root may set it");
+        let events = perquery::perquery(["events", "--format", "json"]).expect_success().stdout.clone();
+        let document: serde_json::Value = serde_json::from_str(&events).expect("one document");
+        document["user_space_reads"]["available"].as_bool().expect("yes or no")
+    };
+    assert!(!offered("0"), "perquery events offers what the kernel does not");
+    assert!(offered("1"), "perquery events knows what the kernel offers");
     let (call, register) = (by(&[]), by(&["--user-space-reads"]));
     let apart = percent_apart(register, call);
     assert!(apart < 0.1, "{call} by read(2), {register} in user space: {apart} %");

@@ -49,7 +49,10 @@ fn try_one(wanted: &Wanted, id: CounterId) -> (Availability, UserSpaceReads) {
         None if counters.user_mode_only() & (1 << id) != 0 => Availability::UserModeOnly,
         None => Availability::Available,
     };
-    let user_space = counters.user_space_reads();
+    let user_space = match counters.user_space_reads() {
+        UserSpaceReads::Used if !counters.reads_in_user_space() => UserSpaceReads::NotOffered,
+        other => other,
+    };
     counters.release();
     (availability, user_space)
 }

@@ -157,6 +157,16 @@ impl ThreadCounters {
         self.user_space
     }
 
+    /// True when all hardware events can be read in user space at this moment. An event's page may allow it and yet name no
+    /// register: while the event has no counter, and on aarch64 always where kernel.perf_user_access is 0.
+    pub fn reads_in_user_space(&self) -> bool {
+        let mut hardware = self.open_events().iter().filter(|event| event.hardware).peekable();
+        hardware.peek().is_some()
+            && hardware.all(|event| {
+                event.page.as_ref().is_some_and(|page| user_space::read(&mut Linux, page).is_some())
+            })
+    }
+
     /// How many perf descriptors this thread holds.
     pub fn descriptors(&self) -> usize {
         self.open_events().iter().filter(|event| event.fd >= 0).count()
