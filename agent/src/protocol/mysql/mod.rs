@@ -26,8 +26,10 @@ mod fuzz;
 mod handshake;
 mod ok;
 mod packet;
+mod pending;
 mod proxy;
 mod response;
+mod result;
 #[cfg(test)]
 mod tests;
 mod use_statement;
@@ -39,6 +41,7 @@ use super::{
 use crate::strings::Bytes;
 #[doc(hidden)]
 pub use fuzz::fuzz_mysql;
+use pending::Pending;
 
 /// Where in its life the connection is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,71 +59,6 @@ enum Phase {
     Commands,
     /// Quit, a stream, or no session: nothing is read any more.
     Over,
-}
-
-/// Events found but not yet answered, oldest in the lowest byte.
-#[derive(Clone, Copy)]
-struct Pending(u32);
-
-const EVENTS: [Event; 10] = [
-    Event::TlsStarts,
-    Event::LoggedIn,
-    Event::IdentityChanged,
-    Event::Text,
-    Event::Started,
-    Event::FirstResponse,
-    Event::Finished,
-    Event::NotASession,
-    Event::Streaming,
-    Event::Quit,
-];
-
-impl Pending {
-    /// At most three events come from one packet, so that four bytes are enough.
-    fn push(&mut self, event: Event) {
-        let code = Self::code(event);
-        let shift = (u32::BITS - self.0.leading_zeros()).next_multiple_of(8);
-        self.0 |= code.checked_shl(shift).unwrap_or(0);
-    }
-
-    /// The same, unless the event is in the queue.
-    fn push_once(&mut self, event: Event) {
-        let mut rest = *self;
-        while let Some(queued) = rest.pop() {
-            if queued == event {
-                return;
-            }
-        }
-        self.push(event);
-    }
-
-    /// True when nothing is in the queue, or only `event`.
-    #[inline]
-    fn is_only(self, event: Event) -> bool {
-        self.0 == 0 || self.0 == Self::code(event)
-    }
-
-    #[inline]
-    fn code(event: Event) -> u32 {
-        EVENTS.iter().position(|e| *e == event).map_or(0, |at| at as u32 + 1)
-    }
-
-    /// Takes the oldest event if it is `event`.
-    #[inline]
-    fn take_first(&mut self, event: Event) -> bool {
-        let found = self.0 & 0xff == Self::code(event);
-        if found {
-            self.0 >>= 8;
-        }
-        found
-    }
-
-    #[inline]
-    fn pop(&mut self) -> Option<Event> {
-        let code = (self.0 & 0xff).checked_sub(1)?;
-        self.0 >>= 8;
-        EVENTS.get(code as usize).copied()
-    }
 }
 
 /// Where the current unit's text is.
@@ -201,7 +139,7 @@ impl Mysql {
             && !self.compressed
             && !self.current.running
             && !self.current.exchange
-            && self.pending.0 == 0
+            && self.pending.is_empty()
             && self.input.at_boundary()
             && self.output.at_boundary()
     }
@@ -217,7 +155,7 @@ impl Mysql {
             compression_settled: false,
             has_statements: false,
             dialect: Dialect::Unknown,
-            pending: Pending(0),
+            pending: Pending::NONE,
             server_capabilities: 0,
             capabilities: 0,
             input: packet::Framer::new(),
@@ -255,7 +193,7 @@ impl Mysql {
         self.compressed = false;
         self.compression_settled = false;
         self.dialect = Dialect::Unknown;
-        self.pending = Pending(0);
+        self.pending = Pending::NONE;
         self.server_capabilities = 0;
         self.capabilities = 0;
         self.input = packet::Framer::new();

@@ -1,26 +1,22 @@
-//! The server's direction: what a response says, read from packet headers and the few packets that carry more.
+//! The server's direction: which packets of a response are read and where each ends; `result.rs` reads the few that say
+//! more than their header.
 
 use super::command::OnOk;
 use super::handshake::capability;
-use super::ok::{eof_status, status};
-use super::packet::{FULL, Fields};
+use super::packet::FULL;
 use super::{Command, Event, LostReason, Mysql, Phase};
 use crate::strings::Bytes;
 
-const OK: u8 = 0x00;
-const LOCAL_INFILE: u8 = 0xfb;
-const EOF: u8 = 0xfe;
+pub(super) const OK: u8 = 0x00;
+pub(super) const LOCAL_INFILE: u8 = 0xfb;
+pub(super) const EOF: u8 = 0xfe;
 const ERR: u8 = 0xff;
-/// The errno of MariaDB's progress reports, which are no errors.
-const PROGRESS: u16 = 0xffff;
 /// An EOF packet is shorter than this; a row that begins with fe is not.
-const EOF_LIMIT: u32 = 9;
+pub(super) const EOF_LIMIT: u32 = 9;
 /// A column-count packet is not longer: two flags and a number.
 const COUNT_LIMIT: u32 = 11;
 /// A response to a hidden command that may be a PREPARE's has this length.
-const PREPARED_LEN: u32 = 12;
-/// More columns than any server allows.
-const COLUMNS_MAX: u64 = 0xffff;
+pub(super) const PREPARED_LEN: u32 = 12;
 /// So much is kept of packets that are read.
 const SCRATCH: usize = 512;
 
@@ -52,7 +48,7 @@ pub(super) enum Expect {
 /// What follows after definitions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Then {
+pub(super) enum Then {
     Rows = 0,
     /// The definitions of a prepared statement's columns.
     Columns,
@@ -72,15 +68,15 @@ enum Reading {
 /// How far the response is read.
 #[repr(C)]
 pub(super) struct Response {
-    expect: Expect,
-    then: Then,
+    pub(super) expect: Expect,
+    pub(super) then: Then,
     reading: Reading,
     /// `next_seq` is what the next packet must have.
     seq_known: bool,
     next_seq: u8,
-    definitions_left: u32,
+    pub(super) definitions_left: u32,
     /// Columns of the statement being prepared.
-    columns: u32,
+    pub(super) columns: u32,
     /// The beginning of a packet that came in pieces.
     scratch: Bytes<SCRATCH>,
 }
@@ -192,7 +188,7 @@ impl Mysql {
     /// True when no event waits and the machine is not lost.
     #[inline]
     pub fn has_told_all(&self) -> bool {
-        self.pending.0 == 0 && self.lost == 0
+        self.pending.is_empty() && self.lost == 0
     }
 
     /// Packets of a unit's response that are in `input` whole, which is how they usually come. True: at least one was
@@ -383,199 +379,5 @@ impl Mysql {
             _ => self.response_packet(first, payload),
         };
         done.ok_or(LostReason::Malformed)
-    }
-
-    fn error(&mut self, payload: &[u8]) {
-        let mut fields = Fields(payload);
-        fields.u8();
-        let code = fields.u16().unwrap_or(0);
-        if self.phase != Phase::Commands {
-            if code != PROGRESS {
-                self.phase = Phase::Over;
-                self.pending.push(Event::NotASession);
-            }
-            return;
-        }
-        // Between commands a server says that it closes the session (timeout, kill): no unit's error.
-        if code == PROGRESS || !self.current.running || self.response.is_complete() {
-            return;
-        }
-        if !self.current.responded {
-            self.first_response();
-        }
-        self.current.exchange = false;
-        self.current.outcome.failed = true;
-        self.current.outcome.error_code = u32::from(code);
-        if let Some(state) = fields.0.strip_prefix(b"#").and_then(|rest| rest.first_chunk::<5>()) {
-            self.current.outcome.sqlstate = *state;
-        }
-        if self.response.expect == Expect::First {
-            self.current.results += 1;
-        }
-        self.response.expect = Expect::Complete;
-    }
-
-    fn response_packet(&mut self, first: u8, payload: &[u8]) -> Option<()> {
-        match self.response.expect {
-            Expect::First => self.first_packet(first, payload),
-            Expect::Prepared => self.prepared(payload),
-            Expect::DefinitionsEnd => self.definitions_end(payload),
-            Expect::Rows | Expect::FieldList => {
-                let status = if self.can(capability::DEPRECATE_EOF) {
-                    self.ok(payload)?.status
-                } else {
-                    eof_status(payload)?
-                };
-                self.result_done(status);
-                Some(())
-            }
-            Expect::Authentication => {
-                self.current.exchange = false;
-                self.ok(payload)?;
-                self.response.expect = Expect::Complete;
-                Some(())
-            }
-            _ => Some(()),
-        }
-    }
-
-    fn first_packet(&mut self, first: u8, payload: &[u8]) -> Option<()> {
-        // LOCAL INFILE's data came, and this is the answer.
-        self.current.exchange = false;
-        let flagged = self.can(capability::OPTIONAL_METADATA) && self.output.len < 7;
-        match first {
-            OK if !flagged => {
-                if self.current.hidden && self.output.len == PREPARED_LEN {
-                    // An OK, or the answer to a PREPARE: bytes alike.
-                    if let Some(id) = payload.get(1..5).and_then(|b| b.first_chunk::<4>()) {
-                        self.statements.remove(u64::from(u32::from_le_bytes(*id)));
-                    }
-                    self.hide_response();
-                    return Some(());
-                }
-                let ok = self.ok(payload)?;
-                self.current.results += 1;
-                self.current.outcome.rows_affected =
-                    self.current.outcome.rows_affected.saturating_add(ok.affected);
-                self.result_done(ok.status);
-            }
-            LOCAL_INFILE => self.current.exchange = true,
-            EOF if self.current.hidden && self.output.len >= EOF_LIMIT => {
-                // An authentication switch: the hidden command is a COM_CHANGE_USER.
-                self.incoming.on_ok = OnOk::User;
-                self.incoming.hidden = true;
-                self.current.command = Command::Utility;
-                self.current.text = super::TextKind::None;
-                self.current.exchange = true;
-                self.response.expect = Expect::Authentication;
-            }
-            EOF if self.output.len >= EOF_LIMIT && !self.can(capability::DEPRECATE_EOF) => return None,
-            EOF => {
-                let status = if self.can(capability::DEPRECATE_EOF) && self.output.len >= 7 {
-                    self.ok(payload)?.status
-                } else {
-                    eof_status(payload)?
-                };
-                self.current.results += 1;
-                self.result_done(status);
-            }
-            _ => self.result_set(payload)?,
-        }
-        Some(())
-    }
-
-    /// The packet with the number of columns, and whether their definitions follow.
-    fn result_set(&mut self, payload: &[u8]) -> Option<()> {
-        let mut fields = Fields(payload);
-        let mut follow = true;
-        if self.can(capability::OPTIONAL_METADATA) {
-            follow = fields.u8()? != 0;
-        }
-        let columns = fields.lenenc().filter(|n| (1..=COLUMNS_MAX).contains(n))?;
-        if self.can(capability::CACHE_METADATA) {
-            follow = fields.u8()? != 0;
-        }
-        if !fields.0.is_empty() {
-            return None;
-        }
-        self.current.results += 1;
-        self.definitions(if follow { columns as u32 } else { 0 }, Then::Rows);
-        Some(())
-    }
-
-    /// `count` definitions come, then `then`.
-    fn definitions(&mut self, count: u32, then: Then) {
-        self.response.then = then;
-        self.response.definitions_left = count;
-        self.response.expect = Expect::Definitions;
-        if count == 0 {
-            self.definitions_done();
-        }
-    }
-
-    fn definitions_done(&mut self) {
-        if self.can(capability::DEPRECATE_EOF) {
-            self.after_definitions();
-        } else {
-            self.response.expect = Expect::DefinitionsEnd;
-        }
-    }
-
-    fn after_definitions(&mut self) {
-        match self.response.then {
-            Then::Rows => self.response.expect = Expect::Rows,
-            Then::Columns if self.response.columns > 0 => {
-                self.definitions(self.response.columns, Then::Nothing);
-            }
-            Then::Columns | Then::Nothing => self.response.expect = Expect::Complete,
-        }
-    }
-
-    fn definitions_end(&mut self, payload: &[u8]) -> Option<()> {
-        let status = eof_status(payload)?;
-        let may_open_cursor = self.current.command == Command::Execute || self.current.hidden;
-        if self.response.then == Then::Rows && may_open_cursor && status & status::CURSOR_EXISTS != 0 {
-            // The rows come by COM_STMT_FETCH.
-            self.result_done(status);
-        } else {
-            self.after_definitions();
-        }
-        Some(())
-    }
-
-    /// `00 | id LE32 | columns LE16 | parameters LE16 | 00 | warnings LE16 | [do definitions follow u8]`
-    fn prepared(&mut self, payload: &[u8]) -> Option<()> {
-        let mut fields = Fields(payload);
-        if fields.u8()? != OK {
-            return None;
-        }
-        let id = u64::from(fields.u32()?);
-        let columns = u32::from(fields.u16()?);
-        let parameters = u32::from(fields.u16()?);
-        fields.bytes(3)?;
-        self.last_prepared = self.announced;
-        if self.announced.hash == 0 {
-            self.statements.remove(id);
-        } else {
-            self.statements.insert(id, self.announced);
-            self.has_statements = true;
-        }
-        if self.can(capability::OPTIONAL_METADATA) && fields.u8() == Some(0) {
-            self.response.expect = Expect::Complete;
-            return Some(());
-        }
-        self.response.columns = columns;
-        if parameters > 0 {
-            self.definitions(parameters, Then::Columns);
-        } else {
-            self.response.then = Then::Columns;
-            self.after_definitions();
-        }
-        Some(())
-    }
-
-    fn result_done(&mut self, status: u16) {
-        let more = status & status::MORE_RESULTS != 0;
-        self.response.expect = if more { Expect::First } else { Expect::Complete };
     }
 }
