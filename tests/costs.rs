@@ -26,7 +26,8 @@ fn sleeping_takes_time_but_no_cpu() {
     assert_eq!(row.calls(), 5);
     assert!(row.latency_ns("min_ns") >= 200e6, "{:#}", row.json);
     assert!(row.latency_ns("max_ns") < 2e9, "{:#}", row.json);
-    assert!(row.counter("cpu_ns") / 5.0 < 2e6, "less than 2 ms of CPU each: {:#}", row.json);
+    // A virtual machine that has to wait for its host while a thread runs takes that for the thread's CPU time.
+    assert!(row.counter("cpu_ns") / 5.0 < 10e6, "less than 10 ms of CPU in 200 ms: {:#}", row.json);
     assert!(row.counter("switches_voluntary") >= 5.0, "it waits: {:#}", row.json);
 }
 
