@@ -159,6 +159,7 @@ impl ThreadCounters {
 
     /// True when all hardware events can be read in user space at this moment. An event's page may allow it and yet name no
     /// register: while the event has no counter, and on aarch64 always where kernel.perf_user_access is 0.
+    #[cold]
     pub fn reads_in_user_space(&self) -> bool {
         let mut hardware = self.open_events().iter().filter(|event| event.hardware).peekable();
         hardware.peek().is_some()

@@ -75,7 +75,7 @@ pub(super) fn is_offered(page: &Page) -> bool {
 
 /// Reads the event behind `page`; `None`: use the system call. That is so whenever there is a doubt: the event is not on
 /// a counter now, or once was not (then its times need the time stamp counter as well), or the page is being written.
-#[inline]
+#[inline(always)]
 pub(super) fn read<K: Kernel>(kernel: &mut K, page: &Page) -> Option<UserRead> {
     let page = page.address();
     for _ in 0..TRIES {
