@@ -96,7 +96,7 @@ impl Incoming {
 impl Mysql {
     /// True when the server, reading now, reads a new command.
     pub(super) fn between_commands(&self) -> bool {
-        self.input.at_boundary() && self.input_envelope.at_boundary()
+        self.input.at_boundary() && (!self.compressed || self.input_envelope.at_boundary())
     }
 
     /// Bytes before the session is logged in.
