@@ -91,7 +91,7 @@ impl Run {
             if last && !self.options.latency_only {
                 extra.idle_percent = park.recorder(settings::DEFAULT).map(idle_percent);
             }
-            self.block(&mut park.sides, &servers::WORKLOADS, &mut measured);
+            self.block(&mut park.sides, &servers::WORKLOADS, &mut measured, true);
             if last && !self.options.latency_only {
                 let turns = (self.options.rounds / 8).clamp(5, 20);
                 extra.throughput = throughput::measure(&park, turns, &mut self.random);
@@ -101,7 +101,7 @@ impl Run {
             if let Some(mut park) =
                 servers::Park::start_alone(kind, &self.options, &self.cpus, &mut self.skipped)
             {
-                self.block(&mut park.sides, &servers::WORKLOADS, &mut alone);
+                self.block(&mut park.sides, &servers::WORKLOADS, &mut alone, false);
             }
         }
         self.conclude(kind.name(), &servers::WORKLOADS, measured);
@@ -119,13 +119,19 @@ impl Run {
         for _ in 0..self.options.restarts {
             let mut park = sqlite::Park::start(&self.options, &self.cpus, &mut self.skipped);
             let _pinned = self.cpus.pin_self();
-            self.block(&mut park.sides, &sqlite::WORKLOADS, &mut measured);
+            self.block(&mut park.sides, &sqlite::WORKLOADS, &mut measured, true);
         }
         self.conclude("sqlite", &sqlite::WORKLOADS, measured);
     }
 
-    /// All workloads over one set of servers.
-    fn block(&mut self, sides: &mut [Side], workloads: &[Workload], measured: &mut [Option<Measured>]) {
+    /// All workloads over one set of servers, the first one also under sustained load if that is wanted.
+    fn block(
+        &mut self,
+        sides: &mut [Side],
+        workloads: &[Workload],
+        measured: &mut [Option<Measured>],
+        sustained: bool,
+    ) {
         if !self.options.keep_priority && !cpus::raise_priority(std::process::id()) {
             eprintln!("not allowed to raise the priority: expect more noise");
         }
@@ -143,7 +149,7 @@ impl Run {
                 empty => *empty = Some(found),
             }
         }
-        if self.options.wants(workloads[0].name, &names) {
+        if sustained && self.options.wants(workloads[0].name, &names) {
             let rounds = self.options.rounds.div_ceil(5);
             let found = measure_sustained(sides, &settings::SUSTAINED, 0, rounds, &mut self.random);
             match &mut measured[workloads.len()] {
