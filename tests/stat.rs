@@ -59,7 +59,7 @@ fn round_trip_ns(statement: &Value) -> f64 {
 #[track_caller]
 fn expect_times(url: &str, words: &[&str], expected: Range<f64>) {
     let mut seen = Vec::new();
-    while seen.len() < 5 {
+    while seen.len() < 10 {
         let document = measured(url, &[&["--compare"], words].concat());
         expect_complete(&document, 20);
         let comparison = &document["comparison"][0];
@@ -214,7 +214,7 @@ struct Cost {
 ///
 /// Everything shares one CPU: an idle machine with more of them lets the others sleep, and waking one costs the server
 /// more than a point select. Idle and loaded rounds take turns and their medians are compared, because what else happens
-/// on a machine moves the time for the same work by tens of per cents from one second to the next; up to five attempts,
+/// on a machine moves the time for the same work by tens of per cents from one second to the next; up to eight attempts,
 /// because it may last longer. A wrong account is wrong in each of them. A point select is few instructions: `times` as
 /// much CPU is what the other clients leave of the caches.
 fn under_load(url: &str, computes: &str, point: &[&str], times: Range<f64>, load: &mut Command) {
@@ -224,7 +224,7 @@ fn under_load(url: &str, computes: &str, point: &[&str], times: Range<f64>, load
         clients.stdout().contains("Threads started") || clients.stderr().contains("progress:")
     });
     let mut told = Vec::new();
-    while told.len() < 5 {
+    while told.len() < 8 {
         match attempt(url, computes, point, &times, &mut clients) {
             Ok(()) => return,
             Err(why) => told.push(why),
