@@ -343,6 +343,7 @@ fn sqlite_a_scan_of_twice_the_rows_costs_twice_as_much() {
     expect_complete(&delete, 10);
     refused(&stat(&url, &["SELECT no_such_column FROM t20000"]), &["no such column: no_such_column"]);
     refused(&stat(&url, &["SELECT 1; SELECT 2"]), &["one at a time"]);
+    refused(&stat(&url, &["--assert", "round_trip_ns < 1s", one]), &["round_trip_ns", "latency_ns"]);
     refused(&stat("sqlite:/nowhere/x.db", &["SELECT 1"]), &["no database /nowhere/x.db"]);
     let failing = stat(&url, &["--assert", "cpu_ns < 3", one]);
     assert_eq!(failing.code(), 1, "{}", failing.describe());

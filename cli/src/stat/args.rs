@@ -56,6 +56,9 @@ pub struct Stat {
     #[arg(long)]
     pub rollback: bool,
     /// Fail with exit status 1 unless this holds: 'cpu_ns < 200us', 'page_faults_minor == 0', 'latency_ns.p95 < 2ms'
+    ///
+    /// Of a counter, of latency_ns (what the server took) or of round_trip_ns (what the client waited); its median, or
+    /// with a dot its mean, min, p95 or mad.
     #[arg(long, value_name = "CONDITION", value_parser = Assertion::parse)]
     pub assert: Vec<Assertion>,
     /// Order and resampling begin with this number: the same one gives the same order
