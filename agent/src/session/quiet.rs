@@ -22,7 +22,7 @@ const STATE_MASK: u64 = 0xf;
 /// The plain text is at the TLS library: the socket's own bytes are nobody's business.
 pub(super) const TLS: u64 = 1 << 4;
 
-/// Capture was on when the machine came to rest: the next body is its business, whatever it is.
+/// Capture was on when the machine came to rest, or before the body was read: that is its business, whatever it is.
 const CAPTURING: u64 = 1 << 6;
 const MARKS: u64 = TLS | CAPTURING;
 
