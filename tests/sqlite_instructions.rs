@@ -48,7 +48,9 @@ fn run(directory: &Path, order: &str, count: u32, recorded: bool) -> Profile {
     let mut command = Command::new("valgrind");
     perquery::scrub(&mut command).arg("--tool=callgrind").arg("-q");
     command.arg(format!("--callgrind-out-file={}", out.display()));
-    command.arg(victim::compile("sqlite_cost.c", &["-O2", "-lsqlite3"]));
+    command
+        .arg(victim::compile("sqlite_cost.c", &["-O2", "-lsqlite3"]))
+        .arg(directory.join(format!("{count}.db")));
     command.env("LD_PRELOAD", artifacts::library()).env("PERQUERY_EXE", "sqlite_cost");
     let mut application = Orders::start(&mut command);
     let recording = recorded.then(|| {

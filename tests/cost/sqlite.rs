@@ -8,13 +8,18 @@ use crate::settings::{BASE, Perquery, SETTINGS};
 use harness::cpus::{self, Cpus};
 use harness::{artifacts, perquery, victim};
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
 /// The statements.
-pub const WORKLOADS: [Workload; 2] =
-    [Workload { name: "lookup, prepared", weight: 1 }, Workload { name: "1000-row scan", weight: 20 }];
-const VERBS: [&str; 2] = ["lookup", "scan"];
+pub const WORKLOADS: [Workload; 3] = [
+    Workload { name: "lookup in memory, prepared", weight: 1 },
+    // A read transaction takes and gives back its lock on the file each time, as in most applications.
+    Workload { name: "lookup in a file, prepared", weight: 1 },
+    Workload { name: "1000-row scan", weight: 20 },
+];
+const VERBS: [&str; 3] = ["lookup", "file", "scan"];
 
 /// What the applications need.
 pub fn unavailable() -> Option<String> {
@@ -30,10 +35,10 @@ struct Application {
 }
 
 impl Application {
-    fn start(loaded: bool) -> Self {
+    fn start(loaded: bool, database: &Path) -> Self {
         let program = victim::compile("sqlite_cost.c", &["-O2", "-lsqlite3"]);
         let mut command = Command::new(&program);
-        perquery::scrub(&mut command).stdin(Stdio::piped()).stdout(Stdio::piped());
+        perquery::scrub(&mut command).arg(database).stdin(Stdio::piped()).stdout(Stdio::piped());
         if loaded {
             command.env("LD_PRELOAD", artifacts::library()).env("PERQUERY_EXE", "sqlite_cost");
         }
@@ -82,14 +87,14 @@ pub struct Park {
     /// One per setting.
     pub sides: Vec<Side>,
     _recorders: Vec<Recorder>,
-    _files: TempDir,
+    files: TempDir,
 }
 
 impl Park {
     /// Starts what was asked for.
     pub fn start(options: &Options, cpus: &Cpus, skipped: &mut Vec<String>) -> Self {
         let files = harness::scratch::directory("cost");
-        let mut park = Park { sides: Vec::new(), _recorders: Vec::new(), _files: files };
+        let mut park = Park { sides: Vec::new(), _recorders: Vec::new(), files };
         let names = setting_names();
         for setting in SETTINGS.iter().filter(|s| s.name == BASE || options.wants(s.name, &names)) {
             if let Err(why) = park.admit(setting.name, setting.perquery, options, cpus) {
@@ -102,13 +107,14 @@ impl Park {
     }
 
     fn admit(&mut self, name: &str, what: Perquery, options: &Options, cpus: &Cpus) -> Result<(), String> {
-        let mut application = Application::start(what != Perquery::Absent);
+        let database = self.files.path().join(format!("{}.db", self.sides.len()));
+        let mut application = Application::start(what != Perquery::Absent, &database);
         let pid = application.child.id();
         cpus.pin(pid);
         if !options.keep_priority {
             cpus::raise_priority(pid);
         }
-        let path = self._files.path().join(format!("{}.pq", self.sides.len()));
+        let path = self.files.path().join(format!("{}.pq", self.sides.len()));
         match what {
             Perquery::Absent | Perquery::Off => {}
             Perquery::On(variants) => {
