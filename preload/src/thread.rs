@@ -68,6 +68,14 @@ pub fn with<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R
     result
 }
 
+/// True when the thread is in the middle of a query. A glance, without going inside.
+#[inline(always)]
+pub fn runs_a_query() -> bool {
+    let known = word::load() as *const Slot;
+    // SAFETY: null, or this thread's own storage; whoever this call interrupted does not write while it lasts.
+    unsafe { known.as_ref().is_some_and(|slot| (*slot.thread.get()).runs_a_query()) }
+}
+
 /// Runs `work` with the thread's state for steps of SQLite, whether or not the agent was interrupted: only steps use it,
 /// and SQLite must not be called from a signal handler.
 #[inline(always)]

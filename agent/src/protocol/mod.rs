@@ -168,6 +168,24 @@ pub struct Member {
     pub executions: u32,
 }
 
+/// A whole command of the usual kind that the machine was not told of; see [`session`](crate::session).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// [`Command::Query`] or [`Command::Execute`].
+    pub command: Command,
+    /// What was asked; where `hash` is 0, the machine's `direct_text` has it.
+    pub text: TextRef,
+}
+
+/// A whole answer that the machine was not told of: one result, no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Rows sent to the client.
+    pub rows_returned: u32,
+    /// Rows changed.
+    pub rows_affected: u32,
+}
+
 /// The unit that runs or ran last.
 #[derive(Clone, Copy, Debug)]
 pub struct Unit<'a> {

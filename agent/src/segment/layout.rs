@@ -19,7 +19,7 @@
 /// First word of a segment: "PERQUERY" in little endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PERQUERY");
 /// See the module's documentation for when it changes.
-pub const LAYOUT_VERSION: u64 = 2;
+pub const LAYOUT_VERSION: u64 = 3;
 /// The name of the memfd, as /proc/PID/fd shows it: `/memfd:perquery-segment (deleted)`.
 pub const MEMFD_NAME: &core::ffi::CStr = c"perquery-segment";
 

@@ -38,10 +38,12 @@
 //!       6  text length u32 | unit number within the session u32
 //!       7  rows returned u32 | rows affected u32
 //!       8  tid u32 | flags u16 | dialect u8 | command u8
+//!       9  bytes in u32 | bytes out u32    (of a session; a program's own statement has no such word)
+//!      10… inline text, zero padded to words, where the text hash is 0: as long as word 6 says, at most TEXT_CAP
 //! ```
 //!
 //! It stands for a record with weight 1, one statement, and neither error nor counters but those that [`FLAG_UNSWITCHED`]
-//! means.
+//! means; where the dialect is MySQL's or MariaDB's and there is a word 9, also for no time spent waiting for the client.
 //!
 //! A new field means a new layout version, except in reserved places that old readers ignore.
 
@@ -63,8 +65,10 @@ pub const KIND_SHORT: u16 = 4;
 
 /// Words of the fixed part.
 pub const FIXED_WORDS: usize = 20;
-/// Words of a short record.
+/// Words of a short record without what only sessions have.
 pub const SHORT_WORDS: usize = 9;
+/// Words of a session's short record without its text.
+pub const SHORT_SESSION_WORDS: usize = 10;
 /// No record is longer: fixed part, 64 counters, 64 members, a text of 4 KiB.
 pub const RECORD_MAX_WORDS: usize = FIXED_WORDS + 64 + 2 * MEMBERS_MAX + 512;
 /// A batch lists at most so many different statements; the rest is counted in `statements` only.
@@ -105,8 +109,8 @@ pub use owned::*;
 #[cfg(feature = "reader")]
 mod owned {
     use super::*;
-    use crate::counters::Counts;
-    use crate::protocol::{Command, Dialect};
+    use crate::counters::{CLIENT_WAIT_NS, Counts};
+    use crate::protocol::{Command, Dialect, TEXT_CAP};
     use std::vec::Vec;
 
     /// A decoded record, owned.
@@ -174,8 +178,8 @@ mod owned {
     }
 
     fn decode_short(words: &[u64]) -> Option<Execution> {
-        let [_, uid, start, times, identity, text_hash, text, rows, rest]: [u64; SHORT_WORDS] =
-            words.try_into().ok()?;
+        let (fixed, of_session) = words.split_first_chunk::<SHORT_WORDS>()?;
+        let [_, uid, start, times, identity, text_hash, text, rows, rest] = *fixed;
         let low = |w: u64| u64::from(w as u32);
         let high = |w: u64| w >> 32;
         let flags = high(rest) as u16 as u32;
@@ -184,6 +188,20 @@ mod owned {
             counts.set(CPU_NS, low(times));
             counts.set(SWITCHES_VOLUNTARY, 0);
             counts.set(SWITCHES_INVOLUNTARY, 0);
+        }
+        let dialect = Dialect::from_u8((rest >> 48) as u8);
+        let (mut bytes, mut inline) = (0, Vec::new());
+        if let Some((first, text_words)) = of_session.split_first() {
+            bytes = *first;
+            if matches!(dialect, Dialect::MySql | Dialect::MariaDb) {
+                counts.set(CLIENT_WAIT_NS, 0);
+            }
+            let length = if text_hash == 0 { (text as u32 as usize).min(TEXT_CAP) } else { 0 };
+            if text_words.len() != length.div_ceil(8) {
+                return None;
+            }
+            inline = text_words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            inline.truncate(length);
         }
         Some(Execution {
             kind: KIND_EXECUTION,
@@ -194,8 +212,11 @@ mod owned {
             identity_hash: identity,
             text_hash,
             text_len: text as u32,
+            text: inline,
             rows_returned: low(rows),
             rows_affected: high(rows),
+            bytes_in: low(bytes),
+            bytes_out: high(bytes),
             weight: 1.0,
             exact: counts.known,
             counts,
@@ -203,7 +224,7 @@ mod owned {
             tid: rest as u32,
             flags: flags & !FLAG_UNSWITCHED,
             statements: 1,
-            dialect: Dialect::from_u8((rest >> 48) as u8),
+            dialect,
             command: Command::from_u8((rest >> 56) as u8),
             ..Execution::default()
         })

@@ -105,12 +105,52 @@ impl<'a> Ring<'a> {
 
     /// Room for a record of `n` words, its header word already set, or `None`: the ring is full, or the other side's
     /// position makes no sense.
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
         let length = self.length();
         // Relaxed: only this side writes `head`.
-        let mut head = self.head.load(Ordering::Relaxed);
+        let head = self.head.load(Ordering::Relaxed);
         // Acquire: pairs with the consumer's Release; its reads of the words given back are done.
+        let used = head.wrapping_sub(self.tail.load(Ordering::Acquire));
+        let place = head & (length - 1);
+        // The usual case: not empty, room for it, and that in one piece. (A jump that the consumer has not seen only makes
+        // the ring look fuller.)
+        let free = length.wrapping_sub(used);
+        if used == 0 || used > length || n as u64 > free || place + n as u64 > length {
+            let Ring { words, head, tail, skip_from, skip_to } = *self;
+            return Self::reserve_after_a_look(words, head, tail, skip_from, skip_to, n, kind);
+        }
+        self.slot(head, n, kind)
+    }
+
+    /// `n` words from position `head` on, which are free.
+    #[inline(always)]
+    fn slot(&self, head: u64, n: usize, kind: u16) -> Option<Slot<'a>> {
+        let place = (head & (self.length() - 1)) as usize;
+        let words = self.words.get(place..place + n)?;
+        words.first()?.store(header(n, kind), Ordering::Relaxed);
+        Some(Slot { words, head: self.head, end: head.wrapping_add(n as u64) })
+    }
+
+    /// The same in all other cases. (The ring in parts: in the usual case it need not be put together then.)
+    #[inline(never)]
+    fn reserve_after_a_look(
+        words: &'a [AtomicU64],
+        head: &'a AtomicU64,
+        tail: &'a AtomicU64,
+        skip_from: &'a AtomicU64,
+        skip_to: &'a AtomicU64,
+        n: usize,
+        kind: u16,
+    ) -> Option<Slot<'a>> {
+        let ring = Ring { words, head, tail, skip_from, skip_to };
+        ring.reserve_slowly(n, kind)
+    }
+
+    #[inline(always)]
+    fn reserve_slowly(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
+        let length = self.length();
+        let mut head = self.head.load(Ordering::Relaxed);
         let mut tail = self.tail.load(Ordering::Acquire);
         // Relaxed: only this side writes them.
         let (skip_from, skip_to) =
@@ -123,7 +163,7 @@ impl<'a> Ring<'a> {
         if used > length || n as u64 > length {
             return None;
         }
-        let mut place = head & (length - 1);
+        let place = head & (length - 1);
         let mut free = length - used;
         if used == 0 && place > REWIND_WORDS && self.tail.load(Ordering::Relaxed) == head {
             let next_lap = head.wrapping_add(length - place);
@@ -132,7 +172,6 @@ impl<'a> Ring<'a> {
             // Not published here: the Release in `publish` makes the jump and the record visible together. A producer
             // killed in between leaves a jump that the head has not made; the next one jumps anew.
             head = next_lap;
-            place = 0;
         } else if place + n as u64 > length {
             let pad = length - place;
             if pad + n as u64 > free {
@@ -144,14 +183,11 @@ impl<'a> Ring<'a> {
             // Published at once: the pad stands whether or not the record follows.
             self.head.store(head, Ordering::Release);
             free -= pad;
-            place = 0;
         }
         if n as u64 > free {
             return None;
         }
-        let words = self.words.get(place as usize..place as usize + n)?;
-        words.first()?.store(header(n, kind), Ordering::Relaxed);
-        Some(Slot { words, head: self.head, end: head.wrapping_add(n as u64) })
+        self.slot(head, n, kind)
     }
 
     /// Hands the published records to `take`, each as `to[..]`, at most as many as there were at the call; gives their

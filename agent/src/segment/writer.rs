@@ -2,8 +2,10 @@
 
 use super::Lane;
 use super::record::{
-    FIXED_WORDS, FLAG_UNSWITCHED, KIND_SHORT, MEMBERS_MAX, NO_FIRST_BYTE, SHORT_WORDS, UNSWITCHED_MASK,
+    FIXED_WORDS, FLAG_UNSWITCHED, KIND_SHORT, MEMBERS_MAX, NO_FIRST_BYTE, SHORT_SESSION_WORDS, SHORT_WORDS,
+    UNSWITCHED_MASK,
 };
+use super::ring::Slot;
 use crate::counters::Counts;
 use crate::protocol::{Command, Dialect, Member};
 
@@ -126,6 +128,61 @@ pub fn write_short(lane: &Lane<'_>, f: &Fields) -> Option<bool> {
     Some(true)
 }
 
+/// What a session's short record has of its own.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)] // the names are those of the record's own description
+pub struct Brief {
+    pub session_uid: u64,
+    pub start_ns: u64,
+    pub latency_ns: u32,
+    /// `u32::MAX`: none.
+    pub first_byte_ns: u32,
+    pub identity_hash: u64,
+    pub text_hash: u64,
+    pub text_len: u32,
+    pub unit: u32,
+    pub rows_returned: u32,
+    pub rows_affected: u32,
+    pub tid: u32,
+    /// Also [`FLAG_UNSWITCHED`].
+    pub flags: u32,
+    pub dialect: Dialect,
+    pub command: Command,
+    pub bytes_in: u32,
+    pub bytes_out: u32,
+}
+
+/// Room for a session's short record with `text`, to be filled by [`write_brief`]; `None` when the ring has none, which is
+/// counted in the lane.
+#[inline(always)]
+pub fn reserve_brief<'a>(lane: &Lane<'a>, text: &[u8]) -> Option<Slot<'a>> {
+    let slot = lane.ring().reserve(SHORT_SESSION_WORDS + text.len().div_ceil(8), KIND_SHORT);
+    if slot.is_none() {
+        lane.count_drop();
+    }
+    slot
+}
+
+/// Writes a session's short record; `text` is that which room was made for, and its `text_hash` 0 where there is one.
+#[inline(always)]
+pub fn write_brief(slot: Slot<'_>, b: &Brief, text: &[u8]) {
+    slot.set_fixed(&[
+        b.session_uid,
+        b.start_ns,
+        pair(b.latency_ns, b.first_byte_ns),
+        b.identity_hash,
+        b.text_hash,
+        pair(b.text_len, b.unit),
+        pair(b.rows_returned, b.rows_affected),
+        pair(b.tid, b.flags & 0xffff | (b.dialect as u32) << 16 | (b.command as u32) << 24),
+        pair(b.bytes_in, b.bytes_out),
+    ]);
+    if !text.is_empty() {
+        slot.set_bytes(SHORT_SESSION_WORDS, text);
+    }
+    slot.publish();
+}
+
 fn pair(low: u32, high: u32) -> u64 {
     low as u64 | (high as u64) << 32
 }
@@ -134,9 +191,10 @@ fn pair(low: u32, high: u32) -> u64 {
 mod tests {
     use super::super::view::tests::{SMALL, words};
     use super::*;
+    use crate::counters::CLIENT_WAIT_NS;
     use crate::protocol::TextRef;
     use crate::segment::Segment;
-    use crate::segment::record::{KIND_EXECUTION, RECORD_MAX_WORDS, decode};
+    use crate::segment::record::{FLAG_CHOSEN_BY_SLICE, KIND_EXECUTION, RECORD_MAX_WORDS, decode};
     use std::vec::Vec;
 
     #[test]
@@ -188,6 +246,90 @@ mod tests {
         ] {
             assert_eq!(write_short(&lane, &more), None);
         }
+    }
+
+    #[test]
+    fn a_session_s_short_record_says_the_same_as_a_long_one() {
+        let words = words(SMALL);
+        let segment = Segment::format(&words, SMALL, 1, 1, b"").unwrap();
+        let lane = segment.lane(2).unwrap();
+        let text = b"select 1 from where".as_slice();
+        for (dialect, text_hash, unswitched) in [
+            (Dialect::MariaDb, 0, true),
+            (Dialect::MySql, 8, false),
+            (Dialect::Postgres, 0, false),
+            (Dialect::Postgres, 8, true),
+        ] {
+            let text = if text_hash == 0 { text } else { &[] };
+            let mut counts = Counts::new();
+            if unswitched {
+                counts.known = UNSWITCHED_MASK;
+                counts.values[0] = 700;
+            }
+            if dialect != Dialect::Postgres {
+                counts.set(CLIENT_WAIT_NS, 0);
+            }
+            let long = Fields {
+                kind: KIND_EXECUTION,
+                session_uid: 5,
+                start_ns: 6 << 40,
+                latency_ns: 700,
+                first_byte_ns: 3,
+                identity_hash: 9,
+                text_hash,
+                text_len: 19,
+                rows_returned: 10,
+                rows_affected: 11,
+                bytes_in: 12,
+                bytes_out: 13,
+                weight: 1.0,
+                exact: counts.known,
+                unit: 14,
+                tid: 15,
+                flags: FLAG_CHOSEN_BY_SLICE,
+                statements: 1,
+                dialect,
+                command: Command::Execute,
+                ..Fields::default()
+            };
+            let brief = Brief {
+                session_uid: 5,
+                start_ns: 6 << 40,
+                latency_ns: 700,
+                first_byte_ns: 3,
+                identity_hash: 9,
+                text_hash,
+                text_len: 19,
+                unit: 14,
+                rows_returned: 10,
+                rows_affected: 11,
+                tid: 15,
+                flags: FLAG_CHOSEN_BY_SLICE | if unswitched { FLAG_UNSWITCHED } else { 0 },
+                dialect,
+                command: Command::Execute,
+                bytes_in: 12,
+                bytes_out: 13,
+            };
+            assert!(write(&lane, &long, &counts, &[], text));
+            write_brief(reserve_brief(&lane, text).unwrap(), &brief, text);
+            let mut seen = Vec::new();
+            lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |w| seen.push(decode(w).unwrap())).unwrap();
+            let [long, short] = &seen[..] else { panic!("two records") };
+            assert_eq!(std::format!("{long:?}"), std::format!("{short:?}"));
+        }
+    }
+
+    #[test]
+    fn a_short_record_whose_length_contradicts_its_text_is_refused() {
+        let words = words(SMALL);
+        let segment = Segment::format(&words, SMALL, 1, 1, b"").unwrap();
+        let lane = segment.lane(2).unwrap();
+        let slot = reserve_brief(&lane, b"select 1").unwrap();
+        slot.set(6, 4000);
+        slot.publish();
+        let mut refused = 0;
+        lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |w| refused += u32::from(decode(w).is_none())).unwrap();
+        assert_eq!(refused, 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! `busy` word is held.
 #![allow(unsafe_code)]
 
+use super::quiet::{ASIDE, LOUD};
 use super::state::Session;
 use crate::sys::memory;
 use core::cell::UnsafeCell;
@@ -23,6 +24,8 @@ pub struct Cell {
     next_free: AtomicU32,
     /// Bits of what happened while another thread was inside.
     missed: AtomicU32,
+    /// Its number + 1.
+    entry: AtomicU32,
     /// The session's state while it stands aside; see `quiet.rs`.
     pub(super) quiet: AtomicU64,
     session: UnsafeCell<Session>,
@@ -62,13 +65,27 @@ impl Cell {
     }
 
     /// True when the session stands aside.
-    #[inline]
+    #[inline(always)]
     pub(super) fn stands_aside(&self) -> bool {
-        self.quiet.load(Ordering::Relaxed) != super::quiet::LOUD
+        self.quiet.load(Ordering::Relaxed) & ASIDE != 0
+    }
+
+    /// True while a unit goes the direct way: the session's machine does not know of it.
+    #[inline(always)]
+    pub(super) fn is_direct(&self) -> bool {
+        let word = self.quiet.load(Ordering::Relaxed);
+        word != LOUD && word & ASIDE == 0
+    }
+
+    /// Its number + 1, by which everything else names the session.
+    #[inline(always)]
+    pub fn entry(&self) -> u32 {
+        // Relaxed: written once, before anybody is told of the cell.
+        self.entry.load(Ordering::Relaxed)
     }
 
     /// The number of this cell's present session.
-    #[inline]
+    #[inline(always)]
     pub fn generation(&self) -> u32 {
         self.generation.load(Ordering::Acquire)
     }
@@ -126,7 +143,7 @@ impl Arena {
 
     /// Cell `n`.
     #[inline]
-    pub fn cell(&self, n: u32) -> Option<&Cell> {
+    pub fn cell(&self, n: u32) -> Option<&'static Cell> {
         let chunk = self.chunks.get(n as usize / CHUNK_CELLS)?.load(Ordering::Acquire);
         if chunk.is_null() {
             return None;
@@ -139,9 +156,10 @@ impl Arena {
     pub fn open(&self, fd: i32, uid: u64, client: &[u8]) -> Option<(u32, u32)> {
         let n = self.pop().or_else(|| self.fresh())?;
         let cell = self.cell(n)?;
+        cell.entry.store(n + 1, Ordering::Relaxed);
         let generation = cell.generation.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         cell.missed.store(0, Ordering::Relaxed);
-        cell.quiet.store(super::quiet::LOUD, Ordering::Relaxed);
+        cell.quiet.store(LOUD, Ordering::Relaxed);
         let mut session = cell.enter()?;
         session.open(fd, uid, client);
         Some((n, generation))

@@ -2,8 +2,8 @@
 //! `quiet_postgres.rs` say when.
 
 use super::arena::Cell;
-use super::engine::{ASIDE, Engine, Ticket};
-use super::quiet::{self, Way};
+use super::engine::{Engine, Ticket};
+use super::quiet::{self, After};
 use super::quiet_postgres as postgres;
 use super::state::{Protocol, Session};
 use super::thread::Thread;
@@ -21,76 +21,52 @@ pub struct BackInAnswer(postgres::Back);
 impl Engine {
     /// The cell of session `entry` (number + 1).
     #[inline(always)]
-    pub fn cell(&self, entry: u32) -> Option<&Cell> {
+    pub fn cell(&self, entry: u32) -> Option<&'static Cell> {
         self.arena.cell(entry.checked_sub(1)?)
     }
 
-    /// Before a read of session `entry`, in `cell`: the ticket of a session that stands aside, or `None`: the ordinary way.
+    /// Before a read of the session in `cell`: the ticket of a session that stands aside, or `None`: the ordinary way.
     #[inline(always)]
-    pub(super) fn quiet_read(
-        &self,
-        cell: &Cell,
-        entry: u32,
-        requested: usize,
-        at_tls: bool,
-    ) -> Option<Ticket> {
+    pub(super) fn quiet_read(&self, cell: &'static Cell, at_tls: bool) -> Option<Ticket> {
         // Relaxed: a session is handed from thread to thread by the server's own synchronisation.
         let word = cell.quiet.load(Ordering::Relaxed);
-        if word == quiet::LOUD {
+        if word & quiet::ASIDE == 0 {
             return None;
         }
-        let capturing = self.process.segment()?.control().capture() != 0;
-        let way = if postgres::is_ours(word) {
-            postgres::before_read(cell, word, capturing, at_tls)
-        } else {
-            quiet::before_read(cell, requested, capturing, at_tls)
-        };
-        match way {
-            Way::Loud => None,
-            Way::Pass => Some(Ticket::NONE),
-            Way::Quiet => Some(Ticket::new(entry, cell.generation(), ASIDE)),
-        }
+        // Cipher text is nobody's business.
+        Some(if (word & quiet::TLS != 0) == at_tls { Ticket::new(cell, true) } else { Ticket::NONE })
     }
 
     /// The same before a write.
     #[inline(always)]
-    pub(super) fn quiet_write(&self, cell: &Cell, entry: u32, at_tls: bool) -> Option<Ticket> {
+    pub(super) fn quiet_write(&self, cell: &'static Cell, at_tls: bool) -> Option<Ticket> {
         let word = cell.quiet.load(Ordering::Relaxed);
-        if word == quiet::LOUD {
+        if word & quiet::ASIDE == 0 {
             return None;
         }
-        let is_seen = postgres::is_ours(word) && postgres::before_write(word, at_tls) == Way::Quiet;
-        Some(if is_seen { Ticket::new(entry, cell.generation(), ASIDE) } else { Ticket::NONE })
+        let is_seen = postgres::is_ours(word) && (word & quiet::TLS != 0) == at_tls;
+        Some(if is_seen { Ticket::new(cell, true) } else { Ticket::NONE })
     }
 
-    /// True when session `entry` stands aside.
-    #[inline]
-    pub(super) fn stands_aside(&self, entry: u32) -> bool {
-        self.cell(entry).is_some_and(|cell| cell.stands_aside())
-    }
-
-    /// Before a read of the socket of session `entry`, without the thread's state: the ticket of a session that stands
-    /// aside.
+    /// Before a read of the socket of the session in `cell`, without the thread's state: the ticket of a session that
+    /// stands aside.
     #[inline(always)]
-    pub fn read_aside(&self, cell: &Cell, entry: u32, requested: usize) -> Option<Ticket> {
-        self.quiet_read(cell, entry, requested, false)
+    pub fn read_aside(&self, cell: &'static Cell) -> Option<Ticket> {
+        self.quiet_read(cell, false)
     }
 
-    /// Before a write to the socket of session `entry`: the ticket of a session that stands aside;
+    /// Before a write to the socket of the session in `cell`: the ticket of a session that stands aside;
     /// [`Ticket::NONE`]: nothing at all is to be done.
     #[inline(always)]
-    pub fn write_aside(&self, cell: &Cell, entry: u32) -> Option<Ticket> {
-        self.quiet_write(cell, entry, false)
+    pub fn write_aside(&self, cell: &'static Cell) -> Option<Ticket> {
+        self.quiet_write(cell, false)
     }
 
-    /// After a read whose session stood aside: `None`: that was all. Else the session is back, and
-    /// [`read_end_back`](Self::read_end_back) has to follow.
+    /// After a read for at most `requested` bytes whose session stood aside: `None`: that was all. Else the session is
+    /// back, and [`read_end_back`](Self::read_end_back) has to follow.
     #[inline(always)]
-    pub fn read_end_aside(&self, ticket: Ticket, bytes: &[u8]) -> Option<Back> {
-        let cell = self.cell(ticket.entry())?;
-        if cell.generation() != ticket.generation() {
-            return None;
-        }
+    pub fn read_end_aside(&self, ticket: Ticket, requested: usize, bytes: &[u8]) -> Option<Back> {
+        let cell = ticket.cell()?;
         let word = cell.quiet.load(Ordering::Relaxed);
         if postgres::is_ours(word) {
             if postgres::is_capturing(word) {
@@ -99,22 +75,30 @@ impl Engine {
             }
             return self.postgres_read_end(cell, bytes).then_some(Back(None));
         }
-        quiet::after_read(cell, bytes).map(Back)
+        match quiet::after_read(cell, word, requested, bytes, || self.is_capturing()) {
+            After::Quiet => None,
+            After::Loud => Some(Back(None)),
+            After::LoudFrom(header) => Some(Back(Some(header))),
+        }
+    }
+
+    #[inline(always)]
+    fn is_capturing(&self) -> bool {
+        self.process.segment().is_some_and(|segment| segment.control().capture() != 0)
     }
 
     #[inline(never)]
     fn postgres_read_end(&self, cell: &Cell, bytes: &[u8]) -> bool {
-        let capturing = self.process.segment().is_some_and(|segment| segment.control().capture() != 0);
-        postgres::after_read(cell, cell.quiet.load(Ordering::Relaxed), capturing, bytes)
+        postgres::after_read(cell, cell.quiet.load(Ordering::Relaxed), self.is_capturing(), bytes)
     }
 
     /// After a write whose session stood aside: `None`: that was all. Else the session is back, and
     /// [`write_end_back`](Self::write_end_back) has to follow.
     #[inline]
     pub fn write_end_aside(&self, ticket: Ticket, bytes: &[u8]) -> Option<BackInAnswer> {
-        let cell = self.cell(ticket.entry())?;
+        let cell = ticket.cell()?;
         let word = cell.quiet.load(Ordering::Relaxed);
-        if cell.generation() != ticket.generation() || !postgres::is_ours(word) {
+        if !postgres::is_ours(word) {
             return None;
         }
         postgres::after_write(cell, word, bytes).map(BackInAnswer)
@@ -123,11 +107,23 @@ impl Engine {
     /// The session is back: its machine gets the header that was kept, and the bytes.
     #[inline(always)]
     pub fn read_end_back(&self, t: &mut Thread, ticket: Ticket, back: Back, bytes: &[u8]) {
-        let entry = ticket.entry();
-        let Some(cell) = self.cell_of(ticket) else { return };
-        self.visit_cell(t, entry, cell, |engine, t, s, segment| {
+        let Some(cell) = ticket.cell() else { return };
+        let goes_directly = match back {
+            Back(Some(header)) => self.start_directly(t, cell, header, bytes),
+            Back(None) => self.start_postgres_directly(t, cell, bytes),
+        };
+        if goes_directly {
+            return;
+        }
+        self.read_end_back_at_length(t, cell, back, bytes);
+    }
+
+    #[inline(never)]
+    fn read_end_back_at_length(&self, t: &mut Thread, cell: &'static Cell, back: Back, bytes: &[u8]) {
+        let entry = cell.entry();
+        self.visit(t, cell, |engine, t, s, segment| {
+            let capturing = segment.control().capture() != 0;
             if let Back(Some(header)) = back {
-                let capturing = segment.control().capture() != 0;
                 if s.whole_command(header, bytes, capturing) {
                     s.bytes_in = s.bytes_in.wrapping_add((header.len() + bytes.len()) as u64);
                     return engine.start_unit_here(t, entry, s, segment);
@@ -135,11 +131,15 @@ impl Engine {
                 engine.before_read(t, entry, s, segment, header.len());
                 s.bytes_in = s.bytes_in.wrapping_add(header.len() as u64);
                 engine.feed(t, entry, s, segment, Direction::FromClient, &header, 0);
+            } else if s.protocol() == Protocol::MySql {
+                engine.before_read(t, entry, s, segment, quiet::HEADER_BYTES);
+            } else if !capturing {
+                t.rest();
             }
             s.bytes_in = s.bytes_in.wrapping_add(bytes.len() as u64);
             // Capture may have been switched on or off while the server waited for these bytes.
             if let Some(machine) = s.postgres() {
-                machine.set_capturing(segment.control().capture() != 0);
+                machine.set_capturing(capturing);
             }
             engine.feed_request(t, entry, s, segment, bytes);
         });
@@ -148,8 +148,9 @@ impl Engine {
     /// The session is back: its machine goes on in the middle of an answer.
     #[cold]
     pub fn write_end_back(&self, t: &mut Thread, ticket: Ticket, back: BackInAnswer, bytes: &[u8]) {
-        let (entry, BackInAnswer(back)) = (ticket.entry(), back);
-        self.visit(t, entry, Some(ticket.generation()), |engine, t, s, segment| {
+        let (Some(cell), BackInAnswer(back)) = (ticket.cell(), back) else { return };
+        let entry = cell.entry();
+        self.visit(t, cell, |engine, t, s, segment| {
             if let (Some(simple), Some(machine)) = (back.unit, s.postgres()) {
                 machine.resume_answer(simple);
             }
@@ -164,7 +165,7 @@ impl Engine {
     #[inline]
     pub(super) fn stand_aside(
         &self,
-        cell: &Cell,
+        cell: &'static Cell,
         s: &mut Session,
         requested: usize,
         capturing: bool,
@@ -175,14 +176,14 @@ impl Engine {
             && (s.tls == 0 || s.ssl != 0)
             && s.can_rest();
         if rests {
-            let tls = s.tls != 0;
+            let marks = quiet::marks(s.tls != 0, capturing);
             if let Some(machine) = s.postgres() {
                 if !capturing {
                     machine.forget_unnamed();
                 }
-                postgres::rest(cell, tls, capturing);
+                cell.quiet.store(postgres::resting(marks), Ordering::Relaxed);
             } else {
-                quiet::rest(cell, tls, capturing);
+                cell.quiet.store(quiet::resting(marks), Ordering::Relaxed);
             }
         }
         rests

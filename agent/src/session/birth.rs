@@ -25,7 +25,7 @@ impl Engine {
             return;
         };
         segment.count(header::ACCEPTED, 1);
-        if self.descriptors.set(fd, n + 1).is_none() {
+        if !self.descriptors.set(fd, self.arena.cell(n)) {
             self.arena.close(n);
             segment.count(header::LOST_SESSIONS, 1);
         }
@@ -33,21 +33,19 @@ impl Engine {
 
     /// Descriptor `fd` is, or is about to be, something else: closed, connected by ourselves, overwritten by dup2.
     pub fn closed(&self, t: &mut Thread, fd: i32) {
-        let entry = self.descriptors.at(fd);
-        let Some(n) = entry.checked_sub(1) else { return };
+        let Some(cell) = self.descriptors.at(fd) else { return };
         if process::tid() != t.tid {
             // A vfork child: it has a table of descriptors of its own, but our memory.
             return;
         }
         let Some(segment) = self.process.segment() else { return };
-        self.descriptors.set(fd, 0);
-        let Some(cell) = self.arena.cell(n) else { return };
+        self.descriptors.set(fd, None);
         match cell.enter() {
-            Some(s) => self.end_session(t, n, s, segment),
+            Some(s) => self.end_session(t, cell, s, segment),
             None => {
                 cell.note_missed(MISSED_CLOSE);
                 // Whoever was inside looks at the note after leaving; if it had left before the note, we do it.
-                self.heed_notes(t, n, cell, segment);
+                self.heed_notes(t, cell, segment);
             }
         }
     }
@@ -60,14 +58,23 @@ impl Engine {
                 Some(s) => s.fd,
                 None => continue,
             };
-            if (first..=last).contains(&(fd as u32)) && self.descriptors.at(fd) == n + 1 {
+            if (first..=last).contains(&(fd as u32))
+                && self.descriptors.at(fd).is_some_and(|at| at.entry() == n + 1)
+            {
                 self.closed(t, fd);
             }
         }
     }
 
-    pub(super) fn end_session(&self, t: &mut Thread, n: u32, mut s: Inside<'_>, segment: &Segment<'static>) {
-        let entry = n + 1;
+    pub(super) fn end_session(
+        &self,
+        t: &mut Thread,
+        cell: &'static Cell,
+        mut s: Inside<'_>,
+        segment: &Segment<'static>,
+    ) {
+        let entry = cell.entry();
+        self.leave_if_direct(cell, &mut s);
         self.join_unit(t, entry, &mut s, segment);
         let active = s.running.active;
         if let Some(machine) = s.machine() {
@@ -91,7 +98,7 @@ impl Engine {
         }
         let pooled = s.pooled != 0;
         drop(s);
-        self.arena.close(n);
+        self.arena.close(entry - 1);
         if !pooled {
             // This thread may serve no other session for hours.
             self.release_lane(t);
@@ -100,14 +107,15 @@ impl Engine {
 
     /// Does what another thread could not do while we were inside.
     #[cold]
-    pub(super) fn heed_notes(&self, t: &mut Thread, n: u32, cell: &Cell, segment: &Segment<'static>) {
+    pub(super) fn heed_notes(&self, t: &mut Thread, cell: &'static Cell, segment: &Segment<'static>) {
         let Some(mut s) = cell.enter() else { return };
+        self.leave_if_direct(cell, &mut s);
         let notes = cell.take_missed();
         if notes & MISSED_BYTES != 0 {
             self.lose(&mut s, segment);
         }
         if notes & MISSED_CLOSE != 0 {
-            self.end_session(t, n, s, segment);
+            self.end_session(t, cell, s, segment);
         }
     }
 

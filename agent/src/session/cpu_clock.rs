@@ -43,6 +43,13 @@ impl CpuClock {
         self.span.is_armed()
     }
 
+    /// Nobody asks about the next piece of work: what was known is over.
+    #[inline]
+    pub fn forget(&mut self) {
+        self.thread = 0;
+        self.span = Span::NONE;
+    }
+
     /// Watches for switches from now on, where they have to be watched for anew: what was known is over.
     #[inline]
     pub fn watch(&mut self) {

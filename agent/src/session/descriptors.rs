@@ -2,18 +2,20 @@
 //!
 //! # Safety
 //!
-//! `unsafe` is used to turn the address of a page, mapped for good and never unmapped, back into a reference.
+//! `unsafe` is used to turn the address of a page, or of a session's cell, back into a reference: both are mapped for good
+//! and never unmapped.
 #![allow(unsafe_code)]
 
+use super::arena::Cell;
 use crate::sys::memory;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 const PAGE_ENTRIES: usize = 1024;
 const PAGES: usize = 1024;
 
-type Page = [AtomicU32; PAGE_ENTRIES];
+type Page = [AtomicPtr<Cell>; PAGE_ENTRIES];
 
-/// Descriptor → session number + 1, or 0. Two levels, so that a process pays 4 KiB for each 1,024 descriptors
+/// Descriptor → its session's cell, or nothing. Two levels, so that a process pays 8 KiB for each 1,024 descriptors
 /// that ever held a session; descriptors from 2²⁰ on are not followed.
 #[repr(C)]
 pub struct Descriptors {
@@ -48,48 +50,57 @@ impl Descriptors {
         unsafe { page.as_ref() }
     }
 
-    /// What `fd` is; 0: nothing of interest.
+    /// The cell of the session whose socket `fd` is.
     #[inline(always)]
-    pub fn at(&self, fd: i32) -> u32 {
-        match self.page(fd) {
-            // Relaxed: the session's own lock orders everything else.
-            Some(page) => {
-                page.get(fd as u32 as usize % PAGE_ENTRIES).map_or(0, |e| e.load(Ordering::Relaxed))
-            }
-            None => 0,
-        }
+    pub fn at(&self, fd: i32) -> Option<&'static Cell> {
+        let entry = self.page(fd)?.get(fd as u32 as usize % PAGE_ENTRIES)?;
+        // Relaxed: the cell was there for all threads long before any of them could know the descriptor; its own lock
+        // orders everything else.
+        let cell = entry.load(Ordering::Relaxed);
+        // SAFETY: null, or the address of a `&'static Cell` stored by `set`.
+        unsafe { cell.as_ref() }
     }
 
-    /// Enters `value` for `fd`; what stood there before, or `None` when there is no place for it.
-    pub fn set(&self, fd: i32, value: u32) -> Option<u32> {
-        let slot = self.place(fd)?;
+    /// Enters `cell` for `fd`; false: there is no place for it.
+    pub fn set(&self, fd: i32, cell: Option<&'static Cell>) -> bool {
+        let Some(slot) = self.place(fd) else { return false };
         if slot.load(Ordering::Acquire).is_null() {
-            if value == 0 {
-                return Some(0);
+            if cell.is_none() {
+                return true;
             }
-            let fresh = memory::map_private(size_of::<Page>()).ok()?.cast::<Page>();
-            // The loser of a race leaves its page unused: 4 KiB once.
-            let _ = slot.compare_exchange(core::ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire);
+            let Ok(fresh) = memory::map_private(size_of::<Page>()) else { return false };
+            // The loser of a race leaves its page unused: 8 KiB once.
+            let _ = slot.compare_exchange(
+                core::ptr::null_mut(),
+                fresh.cast::<Page>(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
         }
-        let entry = self.page(fd)?.get(fd as u32 as usize % PAGE_ENTRIES)?;
-        Some(entry.swap(value, Ordering::AcqRel))
+        let entry = self.page(fd).and_then(|page| page.get(fd as u32 as usize % PAGE_ENTRIES));
+        let address = cell.map_or(core::ptr::null_mut(), |cell| core::ptr::from_ref(cell).cast_mut());
+        entry.map(|entry| entry.store(address, Ordering::Release)).is_some()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::arena::Arena;
     use super::*;
 
     #[test]
     fn descriptors_are_remembered_and_impossible_ones_are_nothing() {
         static TABLE: Descriptors = Descriptors::new();
-        assert_eq!(TABLE.at(5), 0);
-        assert_eq!(TABLE.set(5, 7), Some(0));
-        assert_eq!(TABLE.set(70_000, 8), Some(0));
-        assert_eq!((TABLE.at(5), TABLE.at(70_000), TABLE.at(6)), (7, 8, 0));
-        assert_eq!(TABLE.set(5, 0), Some(7));
-        assert_eq!(TABLE.at(-1), 0);
-        assert_eq!(TABLE.set(-1, 3), None);
-        assert_eq!(TABLE.set(1 << 20, 3), None);
+        static ARENA: Arena = Arena::new();
+        let mut cells = [5, 70_000].map(|fd| ARENA.cell(ARENA.open(fd, 1, b"local").unwrap().0));
+        let [first, second] = &mut cells;
+        let uid = |fd| TABLE.at(fd).map(Cell::entry);
+        assert_eq!(uid(5), None);
+        assert!(TABLE.set(5, *first) && TABLE.set(70_000, *second));
+        assert_eq!((uid(5), uid(70_000), uid(6)), (Some(1), Some(2), None));
+        assert!(TABLE.set(5, None));
+        assert_eq!(uid(5), None);
+        assert_eq!(uid(-1), None);
+        assert!(!TABLE.set(-1, *first) && !TABLE.set(1 << 20, *first));
     }
 }

@@ -11,48 +11,39 @@ use crate::segment::Segment;
 use crate::sqlite::Sqlite;
 
 /// A session as a hook found it before the real call, to be found again after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Ticket {
-    /// Below, the session's number + 1 (0: not a session, nothing to do afterwards); above, its cell's generation.
-    session: u64,
-    /// When the call began, where that matters; [`ASIDE`] of a session that stands aside. (A ticket is two registers.)
-    pub(super) stamp_ns: u64,
+    /// `None`: not a session, nothing to do afterwards.
+    cell: Option<&'static Cell>,
+    /// Below, the generation of the cell; above, 1 if the session stands aside. (A ticket is two registers.)
+    about: u64,
 }
-
-/// In a ticket's stamp: the session stands aside. No clock shows it: the machine has not been up for 584 years.
-pub(super) const ASIDE: u64 = u64::MAX;
 
 impl Ticket {
     /// Not a session.
-    pub const NONE: Ticket = Ticket { session: 0, stamp_ns: 0 };
+    pub const NONE: Ticket = Ticket { cell: None, about: 0 };
 
     #[inline(always)]
-    pub(super) fn new(entry: u32, generation: u32, stamp_ns: u64) -> Self {
-        Ticket { session: u64::from(entry) | u64::from(generation) << 32, stamp_ns }
+    pub(super) fn new(cell: &'static Cell, aside: bool) -> Self {
+        Ticket { cell: Some(cell), about: u64::from(cell.generation()) | u64::from(aside) << 32 }
     }
 
-    /// The session's number + 1.
+    /// The cell, while its session is still the one that the ticket was made for.
     #[inline(always)]
-    pub(super) fn entry(&self) -> u32 {
-        self.session as u32
-    }
-
-    /// The generation of the session's cell.
-    #[inline(always)]
-    pub(super) fn generation(&self) -> u32 {
-        (self.session >> 32) as u32
+    pub(super) fn cell(&self) -> Option<&'static Cell> {
+        self.cell.filter(|cell| cell.generation() == self.about as u32)
     }
 
     /// True when there is something to do after the real call.
     #[inline(always)]
     pub fn is_some(&self) -> bool {
-        self.session != 0
+        self.cell.is_some()
     }
 
     /// True when the session stands aside: [`Engine::read_end_aside`] comes first.
     #[inline(always)]
     pub fn is_aside(&self) -> bool {
-        self.stamp_ns == ASIDE
+        self.about >> 32 != 0
     }
 }
 
@@ -94,13 +85,13 @@ impl Engine {
     /// True when `fd` is a session's: the one question that every read and write of the server has to ask.
     #[inline(always)]
     pub fn watches(&self, fd: i32) -> bool {
-        self.session_of(fd) != 0
+        self.session_of(fd).is_some()
     }
 
-    /// Number + 1 of the session whose socket `fd` is; 0: nothing of interest.
+    /// The cell of the session whose socket `fd` is; `None`: nothing of interest.
     #[inline(always)]
-    pub fn session_of(&self, fd: i32) -> u32 {
-        if self.process.is_awake() { self.descriptors.at(fd) } else { 0 }
+    pub fn session_of(&self, fd: i32) -> Option<&'static Cell> {
+        if self.process.is_awake() { self.descriptors.at(fd) } else { None }
     }
 
     /// Brings the thread's state up to date: a new thread, or a forked child. False: nothing can be done here.
@@ -113,26 +104,26 @@ impl Engine {
         true
     }
 
-    /// Runs `work` inside session `entry`, if nobody else is inside.
-    #[inline]
+    /// Runs `work` inside the session in `cell`, if nobody else is inside. Its machine knows all that has happened.
+    #[inline(always)]
     pub(super) fn visit(
         &self,
         t: &mut Thread,
-        entry: u32,
-        generation: Option<u32>,
+        cell: &'static Cell,
         work: impl FnOnce(&Self, &mut Thread, &mut Session, &Segment<'static>),
     ) -> bool {
-        let Some(cell) = self.cell(entry) else { return false };
-        generation.is_none_or(|g| g == cell.generation()) && self.visit_cell(t, entry, cell, work)
+        self.visit_directly(t, cell, |engine, t, s, segment| {
+            engine.leave_if_direct(cell, s);
+            work(engine, t, s, segment);
+        })
     }
 
-    /// The same where the session's cell is at hand.
+    /// The same, also while a unit goes the direct way, of which the machine does not know.
     #[inline(always)]
-    pub(super) fn visit_cell(
+    pub(super) fn visit_directly(
         &self,
         t: &mut Thread,
-        entry: u32,
-        cell: &Cell,
+        cell: &'static Cell,
         work: impl FnOnce(&Self, &mut Thread, &mut Session, &Segment<'static>),
     ) -> bool {
         let Some(segment) = self.process.segment() else { return false };
@@ -145,29 +136,28 @@ impl Engine {
         }
         drop(s);
         if cell.has_missed() {
-            self.heed_notes(t, entry.wrapping_sub(1), cell, segment);
+            self.heed_notes(t, cell, segment);
         }
         true
     }
 
-    /// The cell of a ticket's session, while that is still the same one.
+    /// Before a read of at most `requested` bytes from the socket of the session in `cell`.
     #[inline(always)]
-    pub(super) fn cell_of(&self, ticket: Ticket) -> Option<&Cell> {
-        self.cell(ticket.entry()).filter(|cell| cell.generation() == ticket.generation())
+    pub fn read_begin(&self, t: &mut Thread, cell: &'static Cell, requested: usize) -> Ticket {
+        if self.finish_direct(t, cell, requested, false) {
+            return Ticket::new(cell, true);
+        }
+        self.read_begin_at_length(t, cell, requested)
     }
 
-    #[inline]
-    pub(super) fn ticket(&self, entry: u32, stamp_ns: u64) -> Ticket {
-        self.cell(entry).map_or(Ticket::NONE, |cell| Ticket::new(entry, cell.generation(), stamp_ns))
-    }
-
-    /// Before a read of at most `requested` bytes from the socket of session `entry` (number + 1), which is in `cell`.
-    #[inline(always)]
-    pub fn read_begin(&self, t: &mut Thread, cell: &Cell, entry: u32, requested: usize) -> Ticket {
+    #[inline(never)]
+    fn read_begin_at_length(&self, t: &mut Thread, cell: &'static Cell, requested: usize) -> Ticket {
         let (mut plain, mut aside) = (false, false);
-        self.visit_cell(t, entry, cell, |engine, t, s, segment| {
+        let entry = cell.entry();
+        self.visit_directly(t, cell, |engine, t, s, segment| {
             plain = s.tls == 0;
             if plain {
+                engine.leave_if_direct(cell, s);
                 let capturing = engine.before_read_here(t, entry, s, segment, requested);
                 aside = engine.stand_aside(cell, s, requested, capturing);
             } else {
@@ -176,48 +166,63 @@ impl Engine {
         });
         match plain {
             false => Ticket::NONE,
-            true => Ticket::new(entry, cell.generation(), if aside { ASIDE } else { 0 }),
+            true => Ticket::new(cell, aside),
         }
     }
 
     /// After a read: the bytes it brought.
     #[inline(always)]
     pub fn read_end(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) {
-        let entry = ticket.entry();
-        let Some(cell) = self.cell_of(ticket) else { return };
-        self.visit_cell(t, entry, cell, |engine, t, s, segment| {
+        let Some(cell) = ticket.cell() else { return };
+        self.visit(t, cell, |engine, t, s, segment| {
             s.bytes_in = s.bytes_in.wrapping_add(bytes.len() as u64);
-            engine.feed(t, entry, s, segment, Direction::FromClient, bytes, 0);
+            engine.feed(t, cell.entry(), s, segment, Direction::FromClient, bytes, 0);
         });
     }
 
-    /// Before a write to the socket of session `entry` (number + 1), which is in `cell`.
+    /// Before a write to the socket of the session in `cell`.
     #[inline(always)]
-    pub fn write_begin(&self, t: &mut Thread, cell: &Cell, entry: u32) -> Ticket {
-        let mut stamp_ns = None;
+    pub fn write_begin(&self, t: &mut Thread, cell: &'static Cell) -> Ticket {
+        let entry = cell.entry();
         if t.slice.session == entry && t.slice.plain {
             // This thread runs the session's query: all that a write needs is the time of the first one.
-            stamp_ns = Some(if t.slice.responded { 0 } else { t.now_ns() });
-        } else {
-            self.visit_cell(t, entry, cell, |engine, t, s, segment| {
-                if s.tls == 0 {
-                    stamp_ns = Some(engine.before_write(t, entry, s, segment));
-                } else {
-                    engine.learn_ssl(t, entry, s);
-                }
-            });
+            t.write_ns = if t.slice.responded { 0 } else { t.now_ns() };
+            return Ticket::new(cell, false);
         }
-        stamp_ns.map_or(Ticket::NONE, |stamp_ns| Ticket::new(entry, cell.generation(), stamp_ns))
+        self.write_begin_elsewhere(t, cell)
+    }
+
+    #[inline(never)]
+    fn write_begin_elsewhere(&self, t: &mut Thread, cell: &'static Cell) -> Ticket {
+        let entry = cell.entry();
+        let mut plain = false;
+        self.visit_directly(t, cell, |engine, t, s, segment| {
+            plain = s.tls == 0;
+            if plain {
+                engine.leave_if_direct(cell, s);
+                t.write_ns = engine.before_write(t, entry, s, segment);
+            } else {
+                engine.learn_ssl(t, entry, s);
+            }
+        });
+        if plain { Ticket::new(cell, false) } else { Ticket::NONE }
     }
 
     /// After a write: the bytes that the kernel (or the TLS library) took.
     #[inline(always)]
     pub fn write_end(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) {
-        let entry = ticket.entry();
-        let Some(cell) = self.cell_of(ticket) else { return };
-        self.visit_cell(t, entry, cell, |engine, t, s, segment| {
+        let Some(cell) = ticket.cell() else { return };
+        if !self.answer_directly(t, cell, bytes) {
+            self.write_end_at_length(t, cell, bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn write_end_at_length(&self, t: &mut Thread, cell: &'static Cell, bytes: &[u8]) {
+        self.visit(t, cell, |engine, t, s, segment| {
             s.bytes_out = s.bytes_out.wrapping_add(bytes.len() as u64);
-            engine.feed_answer(t, entry, s, segment, bytes, ticket.stamp_ns);
+            let write_ns = t.write_ns;
+            engine.feed_answer(t, cell.entry(), s, segment, bytes, write_ns);
         });
     }
 
@@ -227,11 +232,9 @@ impl Engine {
             // Its backends poll in the middle of queries, and one process serves one session.
             return;
         }
-        let entry = self.descriptors.at(fd);
-        if self.stands_aside(entry) {
-            return;
-        }
-        self.visit(t, entry, None, |engine, t, s, segment| {
+        let Some(cell) = self.descriptors.at(fd).filter(|cell| !cell.stands_aside()) else { return };
+        let entry = cell.entry();
+        self.visit(t, cell, |engine, t, s, segment| {
             if s.protocol() != Protocol::MySql {
                 return;
             }
@@ -244,8 +247,7 @@ impl Engine {
 
     /// The socket of a session is shut down, perhaps from another thread: a KILL.
     pub fn shut(&self, t: &mut Thread, fd: i32) {
-        let entry = self.descriptors.at(fd);
-        if let Some(cell) = entry.checked_sub(1).and_then(|n| self.arena.cell(n))
+        if let Some(cell) = self.descriptors.at(fd)
             && let Some(mut s) = cell.enter()
         {
             s.running.shut = true;
@@ -259,9 +261,9 @@ impl Engine {
         if t.slice.session == 0 || self.process.kind() == Kind::Postgres {
             return;
         }
-        let entry = t.slice.session;
+        let Some(cell) = self.cell(t.slice.session) else { return };
         let mut pooled = false;
-        self.visit(t, entry, None, |_, _, s, _| pooled = s.pooled != 0);
+        self.visit(t, cell, |_, _, s, _| pooled = s.pooled != 0);
         if pooled && let Some(segment) = self.process.segment() {
             self.close_slice(t, segment);
         }
@@ -276,9 +278,10 @@ impl Engine {
     /// After it has polled `fd` alone since `since_ns`: if that is the socket of the query it runs, it waited for its
     /// client.
     pub fn client_wait_end(&self, t: &mut Thread, fd: i32, since_ns: u64) {
-        let entry = self.descriptors.at(fd);
-        if entry != 0 && t.slice.session == entry {
-            self.visit(t, entry, None, |_, t, s, _| {
+        if let Some(cell) = self.descriptors.at(fd)
+            && t.slice.session == cell.entry()
+        {
+            self.visit_directly(t, cell, |_, t, s, _| {
                 s.running.client_wait_ns += t.now_ns().saturating_sub(since_ns);
             });
         }

@@ -20,6 +20,12 @@ use crate::segment::layout::PPM;
 pub(super) const FREE_MASK: u64 = 1 << CPU_NS | 1 << SWITCHES_VOLUNTARY | 1 << SWITCHES_INVOLUNTARY;
 /// Counters that need perf events.
 pub(super) const PERF_MASK: u64 = !(CHEAP_MASK | 1 << CLIENT_WAIT_NS);
+/// After work that was not switched, so many pieces of work in a row have to be switched before it is given up to watch …
+const WATCH_TRUST: i32 = 4;
+/// … and then one piece of so many is watched, to see whether that has changed. To the kernel a thread that watches costs
+/// some hundred instructions more at each switch, all in vain where each query is switched: where client and server share
+/// a CPU, for one.
+const WATCH_ONE_OF: i32 = 16;
 /// The price of a reading at the end is measured at one of so many; at the start it takes no clock of its own.
 const PRICED_OF: u32 = 8;
 
@@ -43,6 +49,8 @@ pub(super) struct Measuring {
     usage_serves: bool,
     /// The opening of counters in which the last command was recorded, and the page that its record went to.
     recorded: (u32, usize),
+    /// How long it is still worth to watch for switches; below 0, for how long it was not.
+    watch: i32,
     /// Readings at an end, and what one costs.
     readings: u32,
     end_price_ns: u64,
@@ -56,6 +64,7 @@ impl Measuring {
             is_command: false,
             usage_serves: false,
             recorded: (0, 0),
+            watch: WATCH_TRUST,
             readings: 0,
             end_price_ns: 0,
         }
@@ -109,9 +118,30 @@ impl Thread {
             self.counters.release();
             self.open = false;
         }
-        self.measuring.cpu.watch();
+        self.watch_for_switches(weight);
         let now_ns = self.first_now_ns();
         if weight > 0.0 { self.begin_reading(now_ns, usage_serves) } else { now_ns }
+    }
+
+    /// Watches for switches where that is asked for and worth it.
+    ///
+    /// Chance has no part in this, and need not have: which executions' CPU time is known for free does not matter to the
+    /// totals, because the others are chosen without regard to it.
+    #[inline(always)]
+    fn watch_for_switches(&mut self, weight: f64) {
+        if self.wanted.mask == 0 {
+            return;
+        }
+        let watch = &mut self.measuring.watch;
+        *watch -= 1;
+        if *watch <= -WATCH_ONE_OF {
+            *watch = 0;
+        }
+        if *watch >= 0 || weight > 0.0 {
+            self.measuring.cpu.watch();
+        } else {
+            self.measuring.cpu.forget();
+        }
     }
 
     /// The work that starts at `now_ns` was chosen. When it starts once all is read.
@@ -158,6 +188,12 @@ impl Thread {
         now_ns
     }
 
+    /// True when the present work is watched for switches.
+    #[cfg(test)]
+    pub(super) fn is_watched(&self) -> bool {
+        self.measuring.cpu.is_watched()
+    }
+
     /// Capture is off: perf events that are still open would go on costing something at each context switch.
     #[inline]
     pub(crate) fn rest(&mut self) {
@@ -187,9 +223,12 @@ impl Thread {
     /// The work ended at `now_ns` after `inside_ns`: the differences are in `counts`.
     #[inline(always)]
     pub(crate) fn end_work(&mut self, weight: f64, now_ns: u64, inside_ns: u64) -> Measured {
-        let unswitched = self.measuring.cpu.holds();
         self.counts.known = 0;
         self.counts.scaled = 0;
+        if self.wanted.mask == 0 {
+            return Measured::default();
+        }
+        let unswitched = self.measuring.cpu.holds();
         if weight > 0.0 {
             self.end_reading(now_ns, inside_ns, unswitched);
         }
@@ -197,6 +236,7 @@ impl Thread {
         if !unswitched || free == 0 {
             return Measured::default();
         }
+        self.measuring.watch = WATCH_TRUST;
         // Not switched: the thread had the CPU all the time.
         self.counts.set(CPU_NS, inside_ns);
         self.counts.set(SWITCHES_VOLUNTARY, 0);
@@ -208,7 +248,7 @@ impl Thread {
     #[inline]
     pub(crate) fn ended(&mut self, now_ns: u64, inside_ns: u64, readings: u64) {
         let (tid, budget_ppm) = (self.tid, self.budget_ppm);
-        if budget_ppm != 0 {
+        if budget_ppm != 0 && self.wanted.mask != 0 {
             let slices = self.chooses_by_slice();
             self.sampler.ended(Ended { now_ns, inside_ns, readings, tid, budget_ppm, slices });
         }

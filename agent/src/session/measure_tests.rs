@@ -235,3 +235,27 @@ fn what_is_known_without_a_reading_agrees_with_the_plain_readings() {
         assert_eq!(without, [0; 3]);
     }
 }
+
+#[test]
+fn a_thread_that_is_always_switched_is_hardly_watched_and_one_that_is_not_has_its_time_for_free_again() {
+    if !look_up() {
+        return eprintln!("skipped: no rseq area here (glibc before 2.35, or valgrind)");
+    }
+    let mut thread = Thread::new();
+    thread.wanted = Wanted { mask: CHEAP_MASK, ..Wanted::NOTHING };
+    thread.generation = 1;
+    let mut command = |work: &dyn Fn()| {
+        let start_ns = thread.begin_command(0.0);
+        work();
+        let now_ns = monotonic_ns();
+        let free = thread.end_work(0.0, now_ns, now_ns - start_ns).cpu_for_free;
+        (thread.is_watched(), u32::from(free))
+    };
+    let nap = || thread::sleep(Duration::from_micros(1));
+    let switched: Vec<_> = (0..320).map(|_| command(&nap)).collect();
+    let watched = switched.iter().filter(|(watched, _)| *watched).count();
+    assert_eq!(switched.iter().map(|(_, free)| free).sum::<u32>(), 0, "a sleep is a switch");
+    assert!((20..=30).contains(&watched), "one of sixteen, and a few at first: {watched}");
+    let free: u32 = (0..3_000).map(|_| command(&|| spin(100)).1).sum();
+    assert!(free > 2_700, "{free} of 3000");
+}

@@ -16,6 +16,7 @@ mod birth;
 mod budget;
 mod cpu_clock;
 mod descriptors;
+mod direct;
 mod engine;
 mod events;
 mod gate;

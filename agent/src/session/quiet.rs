@@ -4,8 +4,9 @@
 //! MySQL's servers make that easy to tell: they read a command's header by itself (4 bytes), then its body by itself.
 //! So while a machine is at rest between two commands, the session can stand aside: a header is kept in one word, and a
 //! body that is [`is_plain`] passes together with its response, as if it had never been. Anything else is fed to the
-//! machine, header first. When capture is switched on the machine takes over at the next header or body, still at rest;
-//! from then on a header is still kept aside, so that header and body come to the machine in one visit.
+//! machine, header first. When capture is switched on the machine takes over at the next header, still at rest; from then
+//! on a header is still kept aside, so that header and body come to the machine, or go the [direct](super::direct) way, in
+//! one visit.
 
 use super::arena::Cell;
 use core::sync::atomic::Ordering;
@@ -21,92 +22,85 @@ const ANSWERING: u64 = 3;
 const STATE_MASK: u64 = 0xf;
 /// The plain text is at the TLS library: the socket's own bytes are nobody's business.
 pub(super) const TLS: u64 = 1 << 4;
+/// Capture was on when the machine came to rest: the next command is its business, whatever it is.
+pub(super) const CAPTURING: u64 = 1 << 6;
+const MARKS: u64 = TLS | CAPTURING | ASIDE;
 
-/// Capture was on when the machine came to rest, or before the body was read: that is its business, whatever it is.
-const CAPTURING: u64 = 1 << 6;
-const MARKS: u64 = TLS | CAPTURING;
+/// The session stands aside: nothing is to be done before a read.
+pub(super) const ASIDE: u64 = 1 << 7;
+/// A unit goes the direct way, and is not answered.
+pub(super) const ASKED: u64 = 4;
+/// A unit goes the direct way, and is answered.
+pub(super) const ANSWERED: u64 = 5;
 
 /// Bytes of a command's header.
 pub(super) const HEADER_BYTES: usize = 4;
 
-/// What to do with a read or write of a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Way {
-    /// The ordinary way, through the machine.
-    Loud,
-    /// Nothing before the call; [`after_read`] after it.
-    Quiet,
-    /// Nothing at all.
-    Pass,
-}
-
-/// Lets the session stand aside from now on; its machine is at rest.
-#[inline]
-pub(super) fn rest(cell: &Cell, tls: bool, capturing: bool) {
-    let marks = if tls { TLS } else { 0 } | if capturing { CAPTURING } else { 0 };
-    cell.quiet.store(RESTING | marks, Ordering::Relaxed);
-}
-
-/// Before a read of `requested` bytes from the socket (`at_tls` false) or the TLS library.
-#[inline]
-pub(super) fn before_read(cell: &Cell, requested: usize, capturing: bool, at_tls: bool) -> Way {
-    // Relaxed: a session is handed from thread to thread by the server's own synchronisation.
-    let quiet = cell.quiet.load(Ordering::Relaxed);
-    if quiet == LOUD {
-        return Way::Loud;
-    }
-    if (quiet & TLS != 0) != at_tls {
-        return Way::Pass;
-    }
-    let state = quiet & STATE_MASK;
-    if state == HEADER {
-        if capturing && quiet & CAPTURING == 0 {
-            // Capture was switched on while the server waited for the header: this command is the first to be captured.
-            cell.quiet.store(quiet | CAPTURING, Ordering::Relaxed);
-        }
-    } else if requested == HEADER_BYTES {
-        if capturing != (quiet & CAPTURING != 0) {
-            // Capture was switched on or off: the machine has to hear of it.
-            cell.quiet.store(LOUD, Ordering::Relaxed);
-            return Way::Loud;
-        }
-        if state == ANSWERING {
-            cell.quiet.store(RESTING | quiet & MARKS, Ordering::Relaxed);
-        }
-    }
-    Way::Quiet
-}
-
-/// After a read that brought `bytes`: `Some(header)`: the session is loud again, and the machine has to be fed the header
-/// (where there is one) and then the bytes.
+/// The marks of a session's word.
 #[inline(always)]
-pub(super) fn after_read(cell: &Cell, bytes: &[u8]) -> Option<Option<[u8; HEADER_BYTES]>> {
-    let quiet = cell.quiet.load(Ordering::Relaxed);
+pub(super) fn marks(tls: bool, capturing: bool) -> u64 {
+    (if tls { TLS } else { 0 }) | if capturing { CAPTURING } else { 0 }
+}
+
+/// The word of a session that stands aside from now on; its machine is at rest.
+#[inline(always)]
+pub(super) fn resting(marks: u64) -> u64 {
+    RESTING | ASIDE | marks
+}
+
+/// The same of any protocol, of which `protocol` is the mark.
+#[inline(always)]
+pub(super) fn resting_like(protocol: u64, marks: u64) -> u64 {
+    if protocol == 0 { resting(marks) } else { protocol | ASIDE | marks }
+}
+
+/// What to do with bytes that were read while a session stands aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum After {
+    /// Nothing.
+    Quiet,
+    /// The session is loud again, and its machine has to be fed the bytes.
+    Loud,
+    /// The same, behind this header.
+    LoudFrom([u8; HEADER_BYTES]),
+}
+
+/// After a read for at most `requested` bytes that brought `bytes`, while the session's word is `quiet`.
+#[inline(always)]
+pub(super) fn after_read(
+    cell: &Cell,
+    quiet: u64,
+    requested: usize,
+    bytes: &[u8],
+    capturing: impl FnOnce() -> bool,
+) -> After {
     let marks = quiet & MARKS;
     match quiet & STATE_MASK {
-        RESTING => {
-            // A new command's header, whole, of a command in one packet.
-            if let [a, b, c, 0] = bytes
-                && *c == 0
-            {
-                let header = u32::from_le_bytes([*a, *b, *c, 0]) as u64;
-                cell.quiet.store(HEADER | marks | header << 32, Ordering::Relaxed);
-                return None;
-            }
-            cell.quiet.store(LOUD, Ordering::Relaxed);
-            Some(None)
-        }
         HEADER => {
             let len = (quiet >> 32) as u32;
             if marks & CAPTURING == 0 && bytes.len() == len as usize && is_plain(bytes) {
                 cell.quiet.store(ANSWERING | marks, Ordering::Relaxed);
-                return None;
+                return After::Quiet;
             }
             cell.quiet.store(LOUD, Ordering::Relaxed);
             let [a, b, c, _] = len.to_le_bytes();
-            Some(Some([a, b, c, 0]))
+            After::LoudFrom([a, b, c, 0])
         }
-        _ => None,
+        // A server that reads anything but a header now reads no command.
+        ANSWERING if requested != HEADER_BYTES => After::Quiet,
+        _ => {
+            // A new command's header, whole, of a command in one packet; capture as it was.
+            if let [a, b, c, 0] = bytes
+                && *c == 0
+                && capturing() == (marks & CAPTURING != 0)
+            {
+                let header = u32::from_le_bytes([*a, *b, *c, 0]) as u64;
+                cell.quiet.store(HEADER | marks | header << 32, Ordering::Relaxed);
+                return After::Quiet;
+            }
+            cell.quiet.store(LOUD, Ordering::Relaxed);
+            After::Loud
+        }
     }
 }
 
@@ -192,73 +186,73 @@ mod tests {
         }
     }
 
+    fn cell() -> &'static Cell {
+        static ARENA: Arena = Arena::new();
+        ARENA.cell(ARENA.open(5, 1, b"local").unwrap().0).unwrap()
+    }
+
+    /// What a read of the server's own size brings.
+    fn read(cell: &Cell, bytes: &[u8], capturing: bool) -> After {
+        let quiet = cell.quiet.load(Ordering::Relaxed);
+        let requested = if quiet & STATE_MASK == HEADER { bytes.len() } else { HEADER_BYTES };
+        after_read(cell, quiet, requested, bytes, || capturing)
+    }
+
+    fn rest(cell: &Cell, capturing: bool) {
+        cell.quiet.store(resting(marks(false, capturing)), Ordering::Relaxed);
+        assert!(cell.stands_aside());
+    }
+
     #[test]
     fn a_session_stands_aside_for_plain_commands_and_comes_back_whole() {
-        static ARENA: Arena = Arena::new();
-        let (n, _) = ARENA.open(5, 1, b"local").unwrap();
-        let cell = ARENA.cell(n).unwrap();
-        assert_eq!(before_read(cell, 4, false, false), Way::Loud);
-        rest(cell, false, false);
+        let cell = cell();
+        assert!(!cell.stands_aside());
+        rest(cell, false);
         for _ in 0..3 {
-            assert_eq!(before_read(cell, 4, false, false), Way::Quiet);
-            assert_eq!(after_read(cell, &[9, 0, 0, 0]), None);
-            assert_eq!(before_read(cell, 9, false, false), Way::Quiet);
-            assert_eq!(after_read(cell, b"\x03select 1"), None);
+            assert_eq!(read(cell, &[9, 0, 0, 0], false), After::Quiet);
+            assert_eq!(read(cell, b"\x03select 1", false), After::Quiet);
             assert!(cell.stands_aside());
         }
+        // Something that is no command, in the middle of an answer.
+        let quiet = cell.quiet.load(Ordering::Relaxed);
+        assert_eq!(after_read(cell, quiet, 16, b"file", || false), After::Quiet);
+        assert!(cell.stands_aside());
         // A command that matters: the machine gets its header too.
-        assert_eq!(before_read(cell, 4, false, false), Way::Quiet);
-        assert_eq!(after_read(cell, &[5, 0, 0, 0]), None);
-        assert_eq!(before_read(cell, 5, false, false), Way::Quiet);
-        assert_eq!(after_read(cell, b"\x02shop"), Some(Some([5, 0, 0, 0])));
+        assert_eq!(read(cell, &[5, 0, 0, 0], false), After::Quiet);
+        assert_eq!(read(cell, b"\x02shop", false), After::LoudFrom([5, 0, 0, 0]));
         assert!(!cell.stands_aside());
         // Half a header, or a packet of more than 64 KiB: the machine's business.
-        rest(cell, false, false);
-        assert_eq!(after_read(cell, &[9, 0]), Some(None));
-        rest(cell, false, false);
-        assert_eq!(after_read(cell, &[0, 0, 1, 0]), Some(None));
-        // Capture is switched on while a command runs: loud at the next header, not before.
-        rest(cell, true, false);
-        assert_eq!(before_read(cell, 4, false, false), Way::Pass, "cipher text");
-        assert_eq!(before_read(cell, 4, false, true), Way::Quiet);
-        assert_eq!(after_read(cell, &[9, 0, 0, 0]), None);
-        assert_eq!(before_read(cell, 9, false, true), Way::Quiet);
-        assert_eq!(after_read(cell, b"\x03select 1"), None);
-        assert_eq!(before_read(cell, 4, true, true), Way::Loud);
+        rest(cell, false);
+        assert_eq!(read(cell, &[9, 0], false), After::Loud);
+        rest(cell, false);
+        assert_eq!(read(cell, &[0, 0, 1, 0], false), After::Loud);
         assert!(!cell.stands_aside());
     }
 
     #[test]
     fn the_command_whose_header_was_waited_for_when_capture_was_switched_on_is_the_first() {
-        static ARENA: Arena = Arena::new();
-        let (n, _) = ARENA.open(5, 1, b"local").unwrap();
-        let cell = ARENA.cell(n).unwrap();
-        rest(cell, false, false);
-        assert_eq!(before_read(cell, 4, false, false), Way::Quiet, "it waits in this read");
-        assert_eq!(after_read(cell, &[9, 0, 0, 0]), None);
-        assert_eq!(before_read(cell, 9, true, false), Way::Quiet);
-        assert_eq!(after_read(cell, b"\x03select 1"), Some(Some([9, 0, 0, 0])));
+        let cell = cell();
+        rest(cell, false);
+        assert_eq!(read(cell, &[9, 0, 0, 0], false), After::Quiet);
+        assert_eq!(read(cell, b"\x03select 1", false), After::Quiet);
+        assert_eq!(read(cell, &[9, 0, 0, 0], true), After::Loud, "not before: the answer had begun");
         assert!(!cell.stands_aside());
     }
 
     #[test]
     fn while_capture_is_on_only_the_header_is_kept_aside() {
-        static ARENA: Arena = Arena::new();
-        let (n, _) = ARENA.open(5, 1, b"local").unwrap();
-        let cell = ARENA.cell(n).unwrap();
-        rest(cell, false, true);
+        let cell = cell();
         for body in [&b"\x03select 1"[..], b"\x03sel"] {
-            rest(cell, false, true);
-            assert_eq!(before_read(cell, 4, true, false), Way::Quiet);
-            assert_eq!(after_read(cell, &[9, 0, 0, 0]), None);
-            assert_eq!(before_read(cell, 9, true, false), Way::Quiet);
-            assert_eq!(after_read(cell, body), Some(Some([9, 0, 0, 0])), "a plain body too, whole or not");
+            rest(cell, true);
+            assert_eq!(read(cell, &[9, 0, 0, 0], true), After::Quiet);
+            let after = read(cell, body, true);
+            assert_eq!(after, After::LoudFrom([9, 0, 0, 0]), "a plain body too, whole or not");
             assert!(!cell.stands_aside());
         }
         // Switched off, or on, while the machine rests: it is told at the next header.
-        rest(cell, false, true);
-        assert_eq!(before_read(cell, 4, false, false), Way::Loud);
-        rest(cell, false, false);
-        assert_eq!(before_read(cell, 4, true, false), Way::Loud);
+        rest(cell, true);
+        assert_eq!(read(cell, &[9, 0, 0, 0], false), After::Loud);
+        rest(cell, false);
+        assert_eq!(read(cell, &[9, 0, 0, 0], true), After::Loud);
     }
 }

@@ -16,8 +16,8 @@
 //! these header bytes or how much of a message's payload is still to come.
 
 use super::arena::Cell;
-use super::quiet::{LOUD, TLS, Way};
-use crate::protocol::postgres::{Kind, kind_of};
+use super::quiet::{ASIDE, LOUD};
+use crate::protocol::postgres::{Kind, is_usual_ending, kind_of};
 use core::sync::atomic::Ordering;
 
 /// A unit passed whose ReadyForQuery was not seen yet.
@@ -25,9 +25,9 @@ const ANSWERING: u64 = 1;
 /// That unit is a simple Query.
 const SIMPLE: u64 = 2;
 /// Capture is on: whatever moves is the machine's. Only reads that bring nothing pass, and every query has one of them.
-const CAPTURING: u64 = 4;
+const CAPTURING: u64 = super::quiet::CAPTURING;
 /// The session is a PostgreSQL one, and stands aside.
-const POSTGRES: u64 = 1 << 5;
+pub(super) const POSTGRES: u64 = 1 << 5;
 const FLAGS: u64 = 0xff;
 const KEPT_SHIFT: u32 = 8;
 /// Everything but the flags: zero between two messages of the answer.
@@ -69,31 +69,10 @@ pub(super) fn is_capturing(word: u64) -> bool {
     word & CAPTURING != 0
 }
 
-/// Lets the session stand aside from now on; its machine is at rest, and knows that capture is on or off.
+/// The word of a session that stands aside from now on; its machine is at rest, and knows that capture is on or off.
 #[inline(always)]
-pub(super) fn rest(cell: &Cell, tls: bool, capturing: bool) {
-    let marks = if tls { TLS } else { 0 } | if capturing { CAPTURING } else { 0 };
-    cell.quiet.store(POSTGRES | marks, Ordering::Relaxed);
-}
-
-/// Before a read from the socket (`at_tls` false) or the TLS library; `word` is the session's.
-#[inline(always)]
-pub(super) fn before_read(cell: &Cell, word: u64, capturing: bool, at_tls: bool) -> Way {
-    if (word & TLS != 0) != at_tls {
-        return Way::Pass;
-    }
-    // Switched on or off: the machine is told, between two messages.
-    if capturing != is_capturing(word) && word & FRAMING == 0 {
-        cell.quiet.store(LOUD, Ordering::Relaxed);
-        return Way::Loud;
-    }
-    Way::Quiet
-}
-
-/// Before a write to the socket or the TLS library.
-#[inline(always)]
-pub(super) fn before_write(word: u64, at_tls: bool) -> Way {
-    if (word & TLS != 0) == at_tls { Way::Quiet } else { Way::Pass }
+pub(super) fn resting(marks: u64) -> u64 {
+    POSTGRES | ASIDE | marks
 }
 
 /// After a read that brought `bytes`: true when the session is loud again, and the machine has to be fed all of them.
@@ -135,10 +114,6 @@ fn unit(bytes: &[u8]) -> Option<u64> {
     (is_usual_execution(bytes) || extended_unit(bytes)).then_some(0)
 }
 
-/// What nearly all clients send behind Bind: Describe of the unnamed portal, or not, Execute and Sync.
-const USUAL_ENDING: [u8; 22] = *b"D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
-const DESCRIBE_BYTES: usize = 7;
-
 /// The same answer as [`extended_unit`]'s for executions of named statements by such clients, sooner.
 #[inline(always)]
 fn is_usual_execution(bytes: &[u8]) -> bool {
@@ -146,7 +121,7 @@ fn is_usual_execution(bytes: &[u8]) -> bool {
     let Some((&[b'B', a, b, c, d], rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return false };
     let payload = u32::from_be_bytes([a, b, c, d]).wrapping_sub(4) as usize;
     let Some((&[0, statement, ..], ending)) = rest.split_at_checked(payload) else { return false };
-    statement != 0 && (*ending == USUAL_ENDING || Some(ending) == USUAL_ENDING.get(DESCRIBE_BYTES..))
+    statement != 0 && is_usual_ending(ending)
 }
 
 /// Execute of the unnamed portal, all of its rows.

@@ -8,7 +8,7 @@
 use super::unit::Running;
 use crate::protocol::mysql::Mysql;
 use crate::protocol::postgres::Postgres;
-use crate::protocol::{Dialect, Direction, Machine, Step, Unit};
+use crate::protocol::{Answer, Asked, Dialect, Direction, Machine, Step, Unit};
 use crate::segment::SessionSlot;
 use crate::strings::Bytes;
 use core::mem::MaybeUninit;
@@ -53,6 +53,11 @@ pub struct Session {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) running: Running,
+    /// The unit that runs or ran last on the direct way.
+    pub(super) asked: Asked,
+    pub(super) answer: Answer,
+    /// The stored text that the slot shows or showed last; 0: another one.
+    pub(super) shown_hash: u64,
     machines_made: u8,
     mysql: MaybeUninit<Mysql>,
     postgres: MaybeUninit<Postgres>,
@@ -66,6 +71,7 @@ impl Session {
         self.fd = fd;
         self.uid = uid;
         self.slot = None;
+        self.shown_hash = 0;
         self.protocol = Protocol::Undetected as u8;
         self.tls = 0;
         self.logged_in = 0;
@@ -159,6 +165,30 @@ impl Session {
     pub(super) fn mysql(&mut self) -> Option<&mut Mysql> {
         // SAFETY: `speak` wrote the machine before it set the protocol.
         (self.protocol() == Protocol::MySql).then(|| unsafe { self.mysql.assume_init_mut() })
+    }
+
+    /// Whose grammar its statements follow.
+    #[inline(always)]
+    pub(super) fn direct_dialect(&self) -> Dialect {
+        match self.protocol() {
+            // SAFETY: `speak` wrote the machine before it set the protocol.
+            Protocol::MySql => unsafe { self.mysql.assume_init_ref() }.dialect(),
+            Protocol::Postgres => Dialect::Postgres,
+            _ => Dialect::Unknown,
+        }
+    }
+
+    /// The text of the query that goes the direct way; empty where that is an execution of a stored one.
+    #[inline(always)]
+    pub(super) fn direct_text(&self) -> &[u8] {
+        match self.protocol() {
+            _ if self.asked.text.hash != 0 => &[],
+            // SAFETY: `speak` wrote the machine before it set the protocol.
+            Protocol::MySql => unsafe { self.mysql.assume_init_ref() }.direct_text(),
+            // SAFETY: as above.
+            Protocol::Postgres => unsafe { self.postgres.assume_init_ref() }.direct_text(),
+            _ => &[],
+        }
     }
 
     /// True when the MySQL machine, at rest, took a whole command that starts a unit; see [`Mysql::whole_command`].

@@ -50,6 +50,8 @@ pub struct Thread {
     pub(super) budget_ppm: u64,
     /// What the readings of the present work have cost.
     pub(super) paid_ns: u64,
+    /// CLOCK_MONOTONIC before the write that this thread is in, where that matters; else 0.
+    pub(super) write_ns: u64,
     /// This thread's lane, once it has one.
     pub(super) lane: Option<Lane<'static>>,
     /// What this thread's commands are timed by.
@@ -101,6 +103,7 @@ impl Thread {
             sampler: Sampler::new(),
             measuring: Measuring::new(),
             paid_ns: 0,
+            write_ns: 0,
             open: false,
             counters: ThreadCounters::new(),
             start: Reading::new(),
@@ -163,6 +166,12 @@ impl Thread {
     pub(super) fn first_now_ns(&mut self) -> u64 {
         let stamp = self.clock.first_stamp();
         self.clock.ns(stamp)
+    }
+
+    /// True when this thread works on a session's unit.
+    #[inline(always)]
+    pub fn runs_a_query(&self) -> bool {
+        self.slice.session != 0
     }
 
     /// The process this thread belongs to, as of its last arrival.

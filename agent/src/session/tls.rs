@@ -1,6 +1,6 @@
 //! The engine's part of TLS: which session an SSL_* call belongs to, and its plain text.
 
-use super::engine::{ASIDE, Engine, Ticket};
+use super::engine::{Engine, Ticket};
 use super::state::Session;
 use super::thread::{Thread, is_nested};
 
@@ -26,46 +26,50 @@ impl Engine {
     pub fn tls_read_begin(&self, t: &mut Thread, ssl: usize, requested: usize) -> Ticket {
         let entry = self.ssl.session(ssl);
         let Some(cell) = self.cell(entry) else { return Ticket::NONE };
-        if let Some(ticket) = self.quiet_read(cell, entry, requested, true) {
+        if let Some(ticket) = self.quiet_read(cell, true) {
             return ticket;
         }
+        if self.finish_direct(t, cell, requested, true) {
+            return Ticket::new(cell, true);
+        }
         let mut aside = false;
-        let inside = self.visit_cell(t, entry, cell, |engine, t, s, segment| {
+        let inside = self.visit(t, cell, |engine, t, s, segment| {
             let capturing = engine.before_read(t, entry, s, segment, requested);
             aside = engine.stand_aside(cell, s, requested, capturing);
         });
         match inside {
             false => Ticket::NONE,
-            true => Ticket::new(entry, cell.generation(), if aside { ASIDE } else { 0 }),
+            true => Ticket::new(cell, aside),
         }
     }
 
     /// The session of `ssl`, where the call's nested read or write has only just told it.
     pub fn tls_ticket(&self, ssl: usize) -> Ticket {
-        let entry = self.ssl.session(ssl);
-        if self.stands_aside(entry) { Ticket::NONE } else { self.ticket(entry, 0) }
+        match self.cell(self.ssl.session(ssl)) {
+            Some(cell) if !cell.stands_aside() => Ticket::new(cell, false),
+            _ => Ticket::NONE,
+        }
     }
 
     /// Before SSL_write.
     pub fn tls_write_begin(&self, t: &mut Thread, ssl: usize) -> Ticket {
         let entry = self.ssl.session(ssl);
         let Some(cell) = self.cell(entry) else { return Ticket::NONE };
-        if let Some(ticket) = self.quiet_write(cell, entry, true) {
+        if let Some(ticket) = self.quiet_write(cell, true) {
             return ticket;
         }
-        let mut stamp_ns = 0;
-        let inside = self.visit(t, entry, None, |engine, t, s, segment| {
-            stamp_ns = engine.before_write(t, entry, s, segment);
+        let inside = self.visit_directly(t, cell, |engine, t, s, segment| {
+            t.write_ns = engine.before_write(t, entry, s, segment);
         });
-        if inside { self.ticket(entry, stamp_ns) } else { Ticket::NONE }
+        if inside { Ticket::new(cell, false) } else { Ticket::NONE }
     }
 
     /// `ssl` is about to be freed.
     pub fn tls_free(&self, t: &mut Thread, ssl: usize) {
         let entry = self.ssl.session(ssl);
-        if entry != 0 {
+        if let Some(cell) = self.cell(entry) {
             self.ssl.remove(ssl);
-            self.visit(t, entry, None, |_, _, s, _| s.ssl = 0);
+            self.visit(t, cell, |_, _, s, _| s.ssl = 0);
         }
     }
 

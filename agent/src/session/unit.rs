@@ -8,7 +8,7 @@ use super::{identity, worker};
 use crate::clock::monotonic_ns;
 use crate::counters::{CLIENT_WAIT_NS, Counts};
 use crate::hash::content_hash;
-use crate::protocol::{Command, Dialect, UnitText};
+use crate::protocol::{Command, Dialect, Unit, UnitText};
 use crate::segment::layout::header;
 use crate::segment::record::{self, NO_FIRST_BYTE};
 use crate::segment::writer::{Fields, write, write_inline};
@@ -38,6 +38,15 @@ pub struct Running {
     pub unit: u32,
     /// The thread that has the open slice.
     pub slice_tid: u32,
+}
+
+/// Whose a unit is, and what went over its socket.
+pub(super) struct Of {
+    pub uid: u64,
+    pub identity_hash: u64,
+    pub dialect: Dialect,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
 }
 
 impl Engine {
@@ -90,6 +99,13 @@ impl Engine {
             let (command, text, hash, len) = in_flight;
             slot.start(0, command, text, hash, len);
         }
+        s.shown_hash = 0;
+        self.set_off(t, entry, s);
+    }
+
+    /// What runs in session `entry` is known: chooses whether its dear counters are read, and starts the time.
+    #[inline(always)]
+    pub(super) fn set_off(&self, t: &mut Thread, entry: u32, s: &mut Session) {
         let weight = t.choose();
         t.slice = Slice {
             session: entry,
@@ -105,7 +121,7 @@ impl Engine {
         let start_ns = t.begin_command(weight);
         s.running.start_ns = start_ns;
         t.slice.start_ns = start_ns;
-        if let Some(slot) = slot {
+        if let Some(slot) = s.slot {
             slot.start_again(start_ns);
         }
     }
@@ -174,8 +190,25 @@ impl Engine {
         }
         self.store_identity(s, segment, running.generation);
         let Some(lane) = self.lane(t, segment, now) else { return };
-        let (uid, identity_hash) = (s.uid, s.identity_hash);
         let Some((dialect, unit)) = s.unit() else { return };
+        let of = Of { uid: s.uid, identity_hash: s.identity_hash, dialect, bytes_in, bytes_out };
+        self.record_unit(t, &lane, &running, &of, &unit, measured, now, cut_off);
+    }
+
+    /// Writes the record of a unit that ended at `now`.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn record_unit(
+        &self,
+        t: &mut Thread,
+        lane: &Lane<'static>,
+        running: &Running,
+        of: &Of,
+        unit: &Unit<'_>,
+        measured: Measured,
+        now: u64,
+        cut_off: bool,
+    ) {
         let mut flags = 0;
         let mut set = |on: bool, flag: u32| flags |= if on { flag } else { 0 };
         set(unit.outcome.failed, record::FLAG_FAILED);
@@ -196,20 +229,20 @@ impl Engine {
         }
         let fields = Fields {
             kind: record::KIND_EXECUTION,
-            session_uid: uid,
+            session_uid: of.uid,
             start_ns: running.start_ns,
             latency_ns: now.saturating_sub(running.start_ns),
             first_byte_ns: match running.first_byte_ns {
                 0 => NO_FIRST_BYTE,
                 at => at.saturating_sub(running.start_ns),
             },
-            identity_hash,
+            identity_hash: of.identity_hash,
             text_hash,
             text_len,
             rows_returned: unit.outcome.rows_returned,
             rows_affected: unit.outcome.rows_affected,
-            bytes_in,
-            bytes_out,
+            bytes_in: of.bytes_in,
+            bytes_out: of.bytes_out,
             weight: running.weight.max(1.0),
             exact: measured.exact,
             unit: running.unit,
@@ -218,11 +251,11 @@ impl Engine {
             statements: unit.statements,
             error_code: unit.outcome.error_code,
             sqlstate: unit.outcome.sqlstate,
-            dialect,
+            dialect: of.dialect,
             command: unit.command,
         };
-        if write_inline(&lane, &fields, &t.counts, unit.members, text) {
-            t.account(&lane, running.weight, measured, t.paid_ns, 1);
+        if write_inline(lane, &fields, &t.counts, unit.members, text) {
+            t.account(lane, running.weight, measured, t.paid_ns, 1);
         }
     }
 

@@ -1,11 +1,13 @@
 //! The engine's short way for what a session's read or write brings whole: nearly every request, and nearly every answer.
 
 use super::engine::Engine;
+use super::quiet::marks;
 use super::quiet_postgres as postgres;
 use super::state::Session;
 use super::thread::Thread;
 use crate::protocol::Direction;
 use crate::segment::Segment;
+use core::sync::atomic::Ordering;
 
 impl Engine {
     /// Feeds what a client sent, of whatever protocol.
@@ -77,7 +79,7 @@ impl Engine {
             && segment.control().capture() != 0
             && let Some(cell) = self.cell(entry)
         {
-            postgres::rest(cell, s.tls != 0, true);
+            cell.quiet.store(postgres::resting(marks(s.tls != 0, true)), Ordering::Relaxed);
         }
     }
 }

@@ -34,19 +34,21 @@ pub static FREE: Original = Original::of(c"SSL_free", LIBRARY);
 struct Call {
     entered: bool,
     ticket: Ticket,
+    /// How many bytes a read asks for.
+    requested: usize,
 }
 
-const PASS: Call = Call { entered: false, ticket: Ticket::NONE };
+const PASS: Call = Call { entered: false, ticket: Ticket::NONE, requested: 0 };
 
 #[inline]
-fn before(ssl: *mut c_void, ticket: impl FnOnce(usize) -> Ticket) -> Call {
+fn before(ssl: *mut c_void, requested: usize, ticket: impl FnOnce(usize) -> Ticket) -> Call {
     if !ENGINE.process().is_awake() {
         return PASS;
     }
     let marker = 0u8;
     let frame = (&raw const marker) as usize;
     let entered = with(|engine, t| engine.tls_enter(t, ssl as usize, frame)).unwrap_or(false);
-    Call { entered, ticket: if entered { ticket(ssl as usize) } else { Ticket::NONE } }
+    Call { entered, ticket: if entered { ticket(ssl as usize) } else { Ticket::NONE }, requested }
 }
 
 #[inline]
@@ -56,12 +58,14 @@ fn leave(call: Call) {
     }
 }
 
-fn reading(requested: usize) -> impl FnOnce(usize) -> Ticket {
-    move |ssl| with(|engine, t| engine.tls_read_begin(t, ssl, requested)).unwrap_or(Ticket::NONE)
+fn before_read(ssl: *mut c_void, requested: usize) -> Call {
+    before(ssl, requested, |ssl| {
+        with(|engine, t| engine.tls_read_begin(t, ssl, requested)).unwrap_or(Ticket::NONE)
+    })
 }
 
-fn writing(ssl: usize) -> Ticket {
-    with(|engine, t| engine.tls_write_begin(t, ssl)).unwrap_or(Ticket::NONE)
+fn before_write(ssl: *mut c_void) -> Call {
+    before(ssl, 0, |ssl| with(|engine, t| engine.tls_write_begin(t, ssl)).unwrap_or(Ticket::NONE))
 }
 
 /// After a call that moved `n` bytes at `buffer`.
@@ -90,7 +94,7 @@ unsafe fn moved(call: Call, ssl: *mut c_void, buffer: *const c_void, n: usize, t
                 }
             }
             (false, true) => {
-                if let Some(back) = engine.read_end_aside(ticket, bytes) {
+                if let Some(back) = engine.read_end_aside(ticket, call.requested, bytes) {
                     engine.read_end_back(t, ticket, back, bytes);
                 }
             }
@@ -103,7 +107,7 @@ macro_rules! handshake {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name(ssl: *mut c_void) -> c_int {
-            let call = before(ssl, |_| Ticket::NONE);
+            let call = before(ssl, 0, |_| Ticket::NONE);
             let answer = match real!($original, fn(*mut c_void) -> c_int) {
                 // SAFETY: the caller's own argument.
                 Some(real) => unsafe { real(ssl) },
@@ -127,7 +131,7 @@ handshake! {
 /// SSL_read(3ssl).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn SSL_read(ssl: *mut c_void, buffer: *mut c_void, len: c_int) -> c_int {
-    let call = before(ssl, reading(len.max(0) as usize));
+    let call = before_read(ssl, len.max(0) as usize);
     let n = match real!(READ, fn(*mut c_void, *mut c_void, c_int) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(ssl, buffer, len) },
@@ -146,7 +150,7 @@ pub unsafe extern "C-unwind" fn SSL_read_ex(
     len: size_t,
     got: *mut size_t,
 ) -> c_int {
-    let call = before(ssl, reading(len));
+    let call = before_read(ssl, len);
     let answer = match real!(READ_EX, fn(*mut c_void, *mut c_void, size_t, *mut size_t) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(ssl, buffer, len, got) },
@@ -162,7 +166,7 @@ pub unsafe extern "C-unwind" fn SSL_read_ex(
 /// SSL_write(3ssl).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn SSL_write(ssl: *mut c_void, buffer: *const c_void, len: c_int) -> c_int {
-    let call = before(ssl, writing);
+    let call = before_write(ssl);
     let n = match real!(WRITE, fn(*mut c_void, *const c_void, c_int) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(ssl, buffer, len) },
@@ -181,7 +185,7 @@ pub unsafe extern "C-unwind" fn SSL_write_ex(
     len: size_t,
     taken: *mut size_t,
 ) -> c_int {
-    let call = before(ssl, writing);
+    let call = before_write(ssl);
     let answer = match real!(WRITE_EX, fn(*mut c_void, *const c_void, size_t, *mut size_t) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(ssl, buffer, len, taken) },

@@ -13,7 +13,7 @@ use crate::real::{Original, known, real, system_call};
 use crate::thread::with;
 use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
-use perquery_agent::session::{Back, BackInAnswer, Ticket};
+use perquery_agent::session::{Back, BackInAnswer, Cell, Ticket};
 
 pub static RECV: Original = Original::libc(c"recv");
 pub static RECVFROM: Original = Original::libc(c"recvfrom");
@@ -28,39 +28,34 @@ pub static SENDMSG: Original = Original::libc(c"sendmsg");
 pub static WRITE: Original = Original::libc(c"write");
 pub static WRITEV: Original = Original::libc(c"writev");
 
-/// Before a read of the socket of session `session` (number + 1).
+/// Before a read of the socket of the session in `cell`.
 #[inline(always)]
-fn before_read(session: u32, requested: usize) -> Ticket {
-    let Some(cell) = ENGINE.cell(session) else { return Ticket::NONE };
-    match ENGINE.read_aside(cell, session, requested) {
+fn before_read(cell: &'static Cell, requested: usize) -> Ticket {
+    match ENGINE.read_aside(cell) {
         // Nothing matters yet: not even the thread's state is needed.
         Some(ticket) => ticket,
-        None => before_read_of(session, requested),
+        None => before_read_of(cell, requested),
     }
 }
 
 #[inline(never)]
 #[unsafe(link_section = ".text.hot.perquery")]
-fn before_read_of(session: u32, requested: usize) -> Ticket {
-    let Some(cell) = ENGINE.cell(session) else { return Ticket::NONE };
-    with(|engine, t| engine.read_begin(t, cell, session, requested)).unwrap_or(Ticket::NONE)
+fn before_read_of(cell: &'static Cell, requested: usize) -> Ticket {
+    with(|engine, t| engine.read_begin(t, cell, requested)).unwrap_or(Ticket::NONE)
 }
 
-/// True when a write of session `session` is nobody's business.
+/// True when a write of the session in `cell` is nobody's business.
 #[inline(always)]
-fn write_passes(session: u32) -> bool {
-    ENGINE
-        .cell(session)
-        .is_none_or(|cell| ENGINE.write_aside(cell, session).is_some_and(|ticket| !ticket.is_some()))
+fn write_passes(cell: &'static Cell) -> bool {
+    ENGINE.write_aside(cell).is_some_and(|ticket| !ticket.is_some())
 }
 
 #[inline(always)]
-fn before_write(session: u32) -> Ticket {
-    let Some(cell) = ENGINE.cell(session) else { return Ticket::NONE };
-    if let Some(ticket) = ENGINE.write_aside(cell, session) {
+fn before_write(cell: &'static Cell) -> Ticket {
+    if let Some(ticket) = ENGINE.write_aside(cell) {
         return ticket;
     }
-    with(|engine, t| engine.write_begin(t, cell, session)).unwrap_or(Ticket::NONE)
+    with(|engine, t| engine.write_begin(t, cell)).unwrap_or(Ticket::NONE)
 }
 
 /// The buffer's first `n` bytes, which the kernel has just filled or taken.
@@ -73,13 +68,13 @@ unsafe fn bytes<'a>(buffer: *const c_void, n: ssize_t) -> &'a [u8] {
 }
 
 #[inline(always)]
-unsafe fn after_read(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
+unsafe fn after_read(ticket: Ticket, requested: usize, buffer: *const c_void, n: ssize_t) {
     if ticket.is_some() && n > 0 {
         // SAFETY: `n` is the answer of the read into `buffer`.
         let bytes = unsafe { bytes(buffer, n) };
         if !ticket.is_aside() {
             after_read_of(ticket, bytes);
-        } else if let Some(back) = ENGINE.read_end_aside(ticket, bytes) {
+        } else if let Some(back) = ENGINE.read_end_aside(ticket, requested, bytes) {
             after_read_back(ticket, back, bytes);
         }
     }
@@ -184,21 +179,19 @@ macro_rules! reads {
             forward! { $original ($fd $(, $arg: $type)*) $number [$($raw),*] }
             #[inline(never)]
             #[unsafe(link_section = ".text.hot.perquery")]
-            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, session: u32) -> ssize_t {
-                let ticket = before_read(session, $requested);
+            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                let ticket = before_read(cell, $requested);
                 // SAFETY: the caller's own arguments.
                 let n = unsafe { call($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
-                unsafe { after_read(ticket, $buffer, n) };
+                unsafe { after_read(ticket, $requested, $buffer, n) };
                 n
             }
-            let session = ENGINE.session_of($fd);
-            if session != 0 && !$peeks {
+            match ENGINE.session_of($fd) {
                 // SAFETY: the caller's own arguments.
-                unsafe { watched($fd $(, $arg)*, session) }
-            } else {
+                Some(cell) if !$peeks => unsafe { watched($fd $(, $arg)*, cell) },
                 // SAFETY: the caller's own arguments.
-                unsafe { call($fd $(, $arg)*) }
+                _ => unsafe { call($fd $(, $arg)*) },
             }
         }
     };
@@ -239,21 +232,19 @@ macro_rules! writes {
             forward! { $original ($fd $(, $arg: $type)*) $number [$($raw),*] }
             #[inline(never)]
             #[unsafe(link_section = ".text.hot.perquery")]
-            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, session: u32) -> ssize_t {
-                let ticket = before_write(session);
+            unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                let ticket = before_write(cell);
                 // SAFETY: the caller's own arguments.
                 let n = unsafe { call($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_write(ticket, $buffer, n) };
                 n
             }
-            let session = ENGINE.session_of($fd);
-            if session != 0 && !write_passes(session) {
+            match ENGINE.session_of($fd) {
                 // SAFETY: the caller's own arguments.
-                unsafe { watched($fd $(, $arg)*, session) }
-            } else {
+                Some(cell) if !write_passes(cell) => unsafe { watched($fd $(, $arg)*, cell) },
                 // SAFETY: the caller's own arguments.
-                unsafe { call($fd $(, $arg)*) }
+                _ => unsafe { call($fd $(, $arg)*) },
             }
         }
     };
@@ -277,8 +268,7 @@ writes! {
 /// readv(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
-    let session = ENGINE.session_of(fd);
-    let ticket = if session != 0 { before_read(session, UNKNOWN_LENGTH) } else { Ticket::NONE };
+    let ticket = ENGINE.session_of(fd).map_or(Ticket::NONE, |cell| before_read(cell, UNKNOWN_LENGTH));
     let n = match real!(READV, fn(c_int, *const iovec, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, vector, count) },
@@ -289,7 +279,9 @@ pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_
     };
     if ticket.is_some() && n > 0 {
         // SAFETY: the kernel has filled `n` bytes of the vector.
-        unsafe { parts(vector, count as usize, n, |buffer, n| after_read(ticket, buffer, n)) };
+        unsafe {
+            parts(vector, count as usize, n, |buffer, n| after_read(ticket, UNKNOWN_LENGTH, buffer, n));
+        };
     }
     n
 }
@@ -297,8 +289,7 @@ pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_
 /// writev(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
-    let session = ENGINE.session_of(fd);
-    let ticket = if session != 0 && !write_passes(session) { before_write(session) } else { Ticket::NONE };
+    let ticket = ENGINE.session_of(fd).map_or(Ticket::NONE, before_write);
     let n = match real!(WRITEV, fn(c_int, *const iovec, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, vector, count) },
@@ -317,11 +308,9 @@ pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c
 /// recvmsg(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    let session = ENGINE.session_of(fd);
-    let ticket = if session != 0 && flags & libc::MSG_PEEK == 0 {
-        before_read(session, UNKNOWN_LENGTH)
-    } else {
-        Ticket::NONE
+    let ticket = match ENGINE.session_of(fd) {
+        Some(cell) if flags & libc::MSG_PEEK == 0 => before_read(cell, UNKNOWN_LENGTH),
+        _ => Ticket::NONE,
     };
     let n = match real!(RECVMSG, fn(c_int, *mut msghdr, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
@@ -334,7 +323,9 @@ pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: 
     if ticket.is_some() && n > 0 {
         // SAFETY: the kernel has filled `n` bytes of the message's vector.
         unsafe {
-            parts((*message).msg_iov, (*message).msg_iovlen, n, |buffer, n| after_read(ticket, buffer, n));
+            parts((*message).msg_iov, (*message).msg_iovlen, n, |buffer, n| {
+                after_read(ticket, UNKNOWN_LENGTH, buffer, n);
+            });
         }
     }
     n
@@ -343,8 +334,7 @@ pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: 
 /// sendmsg(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-    let session = ENGINE.session_of(fd);
-    let ticket = if session != 0 && !write_passes(session) { before_write(session) } else { Ticket::NONE };
+    let ticket = ENGINE.session_of(fd).map_or(Ticket::NONE, before_write);
     let n = match real!(SENDMSG, fn(c_int, *const msghdr, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, message, flags) },

@@ -12,7 +12,7 @@
 
 use crate::ENGINE;
 use crate::real::{Original, known, real, system_call};
-use crate::thread::with;
+use crate::thread::{runs_a_query, with};
 use core::ffi::{c_int, c_void};
 use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
 
@@ -25,7 +25,7 @@ pub static EPOLL_CTL: Original = Original::libc(c"epoll_ctl");
 /// The time, if this thread is in the middle of a query: it may be about to wait for its client.
 #[inline]
 fn wait_begin() -> Option<u64> {
-    if !ENGINE.process().is_awake() {
+    if !ENGINE.process().is_awake() || !runs_a_query() {
         return None;
     }
     with(|engine, t| engine.client_wait_begin(t)).flatten()

@@ -13,7 +13,7 @@ const LAST_PREPARED: u32 = u32::MAX;
 /// So much of a text is kept for [`use_statement`] while nobody captures.
 const USE_TEXT_MAX: u32 = 512;
 
-mod code {
+pub(super) mod code {
     pub const QUIT: u8 = 0x01;
     pub const INIT_DB: u8 = 0x02;
     pub const QUERY: u8 = 0x03;
@@ -227,26 +227,32 @@ impl Mysql {
                     return false;
                 }
                 self.text.set(text);
-                self.new_unit(Command::Query, TextKind::Inline, Expect::First);
+                self.take_whole_command(Command::Query, TextKind::Inline, NO_TEXT);
             }
             code::EXECUTE => {
                 let Some(id) = rest.first_chunk::<4>() else { return false };
                 let text = self.stored_text(u32::from_le_bytes(*id));
                 let kind = if text.hash == 0 { TextKind::Unknown } else { TextKind::Stored };
-                self.new_unit(Command::Execute, kind, Expect::First);
-                self.current.stored = text;
+                self.take_whole_command(Command::Execute, kind, text);
             }
             _ => return false,
         }
-        self.capturing = true;
-        self.incoming.skipping = false;
-        self.incoming.hidden = false;
-        self.incoming.on_ok = OnOk::Nothing;
         self.input.passed(len, seq);
         true
     }
 
-    fn stored_text(&self, id: u32) -> TextRef {
+    /// A command came whole, while capture is on, that changes nothing about the session.
+    #[inline(always)]
+    pub(super) fn take_whole_command(&mut self, command: Command, kind: TextKind, stored: TextRef) {
+        self.new_unit(command, kind, Expect::First);
+        self.current.stored = stored;
+        self.capturing = true;
+        self.incoming.skipping = false;
+        self.incoming.hidden = false;
+        self.incoming.on_ok = OnOk::Nothing;
+    }
+
+    pub(super) fn stored_text(&self, id: u32) -> TextRef {
         match id {
             LAST_PREPARED => self.last_prepared,
             id => self.statements.text(u64::from(id)).unwrap_or(NO_TEXT),

@@ -1,7 +1,8 @@
 //! Feeds the machine arbitrary bytes and checks what must hold for all of them. Entry of the fuzz target and of tests.
 
-use super::{Dialect, Direction, Event, Machine, Mysql, Phase, Step, UnitText};
+use super::{Dialect, Direction, Event, Machine, Mysql, Outcome, Phase, Step, Unit, UnitText};
 use crate::hash::content_hash;
+use crate::protocol::{Answer, Asked};
 
 /// More events than this at one byte mean that the machine goes round in circles.
 const EVENTS_AT_ONE_BYTE: u32 = 8;
@@ -10,6 +11,10 @@ const EVENTS_AT_ONE_BYTE: u32 = 8;
 struct Listener {
     machine: Mysql,
     heard: u64,
+    /// What is whole goes the direct way.
+    direct: bool,
+    /// A unit that the machine does not know of, and its answer.
+    asked: Option<(Asked, Option<Answer>)>,
 }
 
 impl Listener {
@@ -25,7 +30,7 @@ impl Listener {
                     let (text, reference) = self.machine.announced_text();
                     *first = content_hash(text) ^ u64::from(reference.full_len);
                 }
-                let unit = self.machine.unit();
+                let unit = self.unit();
                 if matches!(event, Event::Started | Event::Finished) {
                     *first = unit.command as u64 | u64::from(unit.statements) << 8;
                     *second = match unit.text {
@@ -59,8 +64,73 @@ impl Listener {
         self.heard = content_hash(&bytes);
     }
 
+    /// The unit that runs or ran last.
+    fn unit(&self) -> Unit<'_> {
+        let Some((asked, answer)) = self.asked else { return self.machine.unit() };
+        let (bytes, full_len) = (self.machine.direct_text(), asked.text.full_len);
+        let text = match asked.text.hash {
+            0 => UnitText::Inline { bytes, full_len },
+            _ => UnitText::Stored(asked.text),
+        };
+        let outcome = answer.map_or(Outcome::default(), |answer| Outcome {
+            rows_returned: answer.rows_returned.into(),
+            rows_affected: answer.rows_affected.into(),
+            ..Outcome::default()
+        });
+        Unit { command: asked.command, text, statements: 1, members: &[], outcome }
+    }
+
+    /// The machine is told what it does not know.
+    fn leave_direct(&mut self) {
+        if let Some((asked, answer)) = self.asked.take() {
+            self.machine.catch_up(asked, answer);
+        }
+    }
+
+    /// The engine's direct way; false: `bytes` have to be fed.
+    fn goes_directly(&mut self, direction: Direction, bytes: &[u8]) -> bool {
+        match (direction, self.asked) {
+            (Direction::FromClient, None) if self.machine.capturing && self.machine.is_at_rest() => {
+                let asked = bytes
+                    .split_first_chunk::<4>()
+                    .and_then(|(header, body)| self.machine.direct_command(*header, body));
+                self.asked = asked.map(|asked| (asked, None));
+                if self.asked.is_some() {
+                    self.hear(Step::Event(Event::Started));
+                }
+                self.asked.is_some()
+            }
+            (Direction::ToClient, Some((asked, None))) => {
+                let answer = self.machine.direct_answer(bytes);
+                if answer.is_some() {
+                    self.asked = Some((asked, answer));
+                    self.hear(Step::Event(Event::FirstResponse));
+                }
+                answer.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    fn read_entered(&mut self, requested: usize) {
+        if self.asked.is_some_and(|(_, answer)| answer.is_some()) && requested == 4 {
+            self.hear(Step::Event(Event::Finished));
+            self.asked = None;
+            return;
+        }
+        self.leave_direct();
+        let step = self.machine.read_entered(requested);
+        self.hear(step);
+    }
+
     /// Feeds `bytes` at once; false when the machine is lost.
     fn feed(&mut self, direction: Direction, bytes: &[u8]) -> bool {
+        if self.direct && !bytes.is_empty() {
+            if self.goes_directly(direction, bytes) {
+                return true;
+            }
+            self.leave_direct();
+        }
         let mut input = bytes;
         let mut idle = 0;
         // The short ways must say what the long one says; a single byte never takes them.
@@ -97,20 +167,20 @@ impl Listener {
     }
 }
 
-/// Feeds `data` to two machines, to one in the pieces that `data` says, to the other byte by byte, and panics when they
-/// disagree, or when a rule of [`Machine`] is broken.
+/// Feeds `data` to three machines, to one in the pieces that `data` says, to one so that what is whole goes the direct way,
+/// to one byte by byte, and panics when they disagree, or when a rule of [`Machine`] is broken.
 ///
 /// `setup u8 | capabilities u64 LE (unless setup is even) | (operation u8, bytes)*`: an odd setup begins logged in. An
 /// operation's low two bits say client's bytes, server's bytes, a read or a switch; the upper six how many.
 #[doc(hidden)]
 pub fn fuzz_mysql(data: &[u8]) {
     let Some((setup, mut rest)) = data.split_first() else { return };
-    let mut whole = Listener { machine: Mysql::new(), heard: 0 };
-    let mut single = Listener { machine: Mysql::new(), heard: 0 };
+    let listener = |direct| Listener { machine: Mysql::new(), heard: 0, direct, asked: None };
+    let (mut whole, mut direct, mut single) = (listener(false), listener(true), listener(false));
     if setup & 1 != 0 {
         let Some((capabilities, tail)) = rest.split_first_chunk::<8>() else { return };
         rest = tail;
-        for machine in [&mut whole.machine, &mut single.machine] {
+        for machine in [&mut whole.machine, &mut direct.machine, &mut single.machine] {
             machine.phase = Phase::Commands;
             machine.capabilities = u64::from_le_bytes(*capabilities);
             machine.compressed = setup & 2 != 0;
@@ -125,6 +195,7 @@ pub fn fuzz_mysql(data: &[u8]) {
             let (bytes, tail) = tail.split_at_checked(count).unwrap_or((tail, &[]));
             rest = tail;
             let followed = whole.feed(direction, bytes);
+            assert!(followed == direct.feed(direction, bytes), "the direct way leads elsewhere");
             let mut followed_single = true;
             for byte in bytes.as_chunks::<1>().0 {
                 followed_single = followed_single && single.feed(direction, byte);
@@ -132,19 +203,24 @@ pub fn fuzz_mysql(data: &[u8]) {
             assert!(followed == followed_single || bytes.is_empty(), "the pieces' sizes matter");
         } else {
             rest = tail;
-            for listener in [&mut whole, &mut single] {
-                let step = match (direction, count) {
-                    (Direction::FromClient, count) => listener.machine.read_entered(count),
-                    (Direction::ToClient, 0..16) => {
+            for listener in [&mut whole, &mut direct, &mut single] {
+                if direction == Direction::FromClient {
+                    listener.read_entered(count);
+                    continue;
+                }
+                listener.leave_direct();
+                let step = match count {
+                    0..16 => {
                         listener.machine.set_capturing(count & 1 == 0);
                         Step::NeedMore
                     }
-                    (Direction::ToClient, count) => listener.machine.parked(count & 1 == 0),
+                    count => listener.machine.parked(count & 1 == 0),
                 };
                 listener.hear(step);
             }
         }
         assert!(whole.heard == single.heard, "the events depend on how the bytes were cut");
+        assert!(whole.heard == direct.heard, "the direct way says something else");
         if whole.machine.lost != 0 {
             return;
         }

@@ -22,6 +22,7 @@
 mod attributes;
 mod command;
 mod compress;
+mod direct;
 mod fuzz;
 mod handshake;
 mod ok;
@@ -223,6 +224,7 @@ impl Mysql {
         self.last_prepared = NO_TEXT;
     }
 
+    #[inline(always)]
     fn can(&self, bit: u64) -> bool {
         self.capabilities & bit != 0
     }

@@ -20,6 +20,23 @@ const APPLICATION: u8 = 1;
 const AUTHORIZATION: u8 = 2;
 const REST: u8 = u8::MAX;
 
+/// How many rows a command changed, by the tag of its CommandComplete.
+#[inline(always)]
+pub(super) fn rows_changed(tag: &[u8]) -> u64 {
+    match tag {
+        [b'I', b'N', b'S', b'E', b'R', b'T', b' ', ..]
+        | [b'U', b'P', b'D', b'A', b'T', b'E', b' ', ..]
+        | [b'D', b'E', b'L', b'E', b'T', b'E', b' ', ..]
+        | [b'M', b'E', b'R', b'G', b'E', b' ', ..] => last_number(tag),
+        _ => 0,
+    }
+}
+
+fn last_number(tag: &[u8]) -> u64 {
+    let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
+    tag.rsplit(|&byte| byte == b' ').next().map_or(0, number)
+}
+
 impl Postgres {
     pub(super) fn step_from_server(&mut self, input: &mut &[u8]) -> Step {
         match self.walk_answer::<true>(input) {
@@ -267,20 +284,12 @@ impl Postgres {
         self.copying_in = false;
         self.units.completed = self.units.completed.saturating_add(1);
         let outcome = &mut self.units.outcome;
-        let sum = match tag {
-            [b'I', b'N', b'S', b'E', b'R', b'T', b' ', ..]
-            | [b'U', b'P', b'D', b'A', b'T', b'E', b' ', ..]
-            | [b'D', b'E', b'L', b'E', b'T', b'E', b' ', ..]
-            | [b'M', b'E', b'R', b'G', b'E', b' ', ..] => &mut outcome.rows_affected,
-            [b'C', b'O', b'P', b'Y', b' ', ..] => match copy {
-                Copy::In => &mut outcome.rows_affected,
-                Copy::Out => &mut outcome.rows_returned,
-                Copy::None => return,
-            },
-            _ => return,
+        let (sum, rows) = match (tag, copy) {
+            ([b'C', b'O', b'P', b'Y', b' ', ..], Copy::In) => (&mut outcome.rows_affected, last_number(tag)),
+            ([b'C', b'O', b'P', b'Y', b' ', ..], Copy::Out) => (&mut outcome.rows_returned, last_number(tag)),
+            _ => (&mut outcome.rows_affected, rows_changed(tag)),
         };
-        let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
-        *sum = sum.saturating_add(tag.rsplit(|&byte| byte == b' ').next().map_or(0, number));
+        *sum = sum.saturating_add(rows);
     }
 
     fn complete_parameter(&mut self) -> Option<Event> {

@@ -2,7 +2,7 @@
 
 use super::Postgres;
 use crate::hash::content_hash;
-use crate::protocol::{Direction, Event, Machine, Step, UnitText};
+use crate::protocol::{Asked, Direction, Event, Machine, Outcome, Step, Unit, UnitText};
 use Direction::{FromClient, ToClient};
 
 /// A login that is over: startup packet, and the server's answers up to ReadyForQuery.
@@ -24,6 +24,10 @@ struct Account {
     digest: u64,
     /// Bytes that are there whole are taken without steps.
     takes: bool,
+    /// Units and answers that are there whole go the direct way.
+    direct: bool,
+    /// A unit that the machine does not know of.
+    asked: Option<Asked>,
     /// From here on the bytes are cipher, or nobody listens any more.
     over: bool,
 }
@@ -35,6 +39,11 @@ impl Account {
 
     fn note_unit(&mut self) {
         let unit = self.machine.unit();
+        let sum = Self::sum(&unit);
+        self.note(&sum.to_le_bytes());
+    }
+
+    fn sum(unit: &Unit<'_>) -> u64 {
         let (kind, text, length) = match unit.text {
             UnitText::None => (0, &[][..], 0),
             UnitText::Inline { bytes, full_len } => (1, bytes, u64::from(full_len)),
@@ -55,7 +64,48 @@ impl Account {
             executions += u64::from(member.executions);
         }
         assert!(executions <= u64::from(unit.statements), "members {executions} of {}", unit.statements);
-        self.note(&sum.to_le_bytes());
+        sum
+    }
+
+    /// The engine's direct way; false: `bytes` have to be fed.
+    fn goes_directly(&mut self, direction: Direction, bytes: &[u8]) -> bool {
+        match (direction, self.asked) {
+            (FromClient, None) if self.machine.is_at_rest() => {
+                self.asked = self.machine.direct_request(bytes);
+                if self.asked.is_some() {
+                    self.event(Event::Started);
+                }
+                self.asked.is_some()
+            }
+            (ToClient, Some(asked)) => {
+                let Some(answer) = self.machine.direct_answer(bytes) else { return false };
+                self.asked = None;
+                self.event(Event::FirstResponse);
+                self.note(&[Event::Finished as u8]);
+                let (bytes, full_len) = (self.machine.direct_text(), asked.text.full_len);
+                let text = match asked.text.hash {
+                    0 => UnitText::Inline { bytes, full_len },
+                    _ => UnitText::Stored(asked.text),
+                };
+                let outcome = Outcome {
+                    rows_returned: answer.rows_returned.into(),
+                    rows_affected: answer.rows_affected.into(),
+                    ..Outcome::default()
+                };
+                let unit = Unit { command: asked.command, text, statements: 1, members: &[], outcome };
+                let sum = Self::sum(&unit);
+                self.note(&sum.to_le_bytes());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The machine is told what it does not know.
+    fn leave_direct(&mut self) {
+        if let Some(asked) = self.asked.take() {
+            self.machine.catch_up(asked);
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -99,6 +149,12 @@ impl Account {
     }
 
     fn feed(&mut self, direction: Direction, mut input: &[u8]) {
+        if self.direct && !self.over && !input.is_empty() {
+            if self.goes_directly(direction, input) {
+                return;
+            }
+            self.leave_direct();
+        }
         if self.takes {
             self.take(direction, &mut input);
             if input.is_empty() && self.machine.has_told_all() {
@@ -124,8 +180,9 @@ impl Account {
         }
     }
 
-    fn run(mut data: &[u8], logged_in: bool, cut: usize, takes: bool) -> u64 {
-        let mut account = Account { machine: Postgres::new(), digest: 0, takes, over: false };
+    fn run(mut data: &[u8], logged_in: bool, cut: usize, takes: bool, direct: bool) -> u64 {
+        let machine = Postgres::new();
+        let mut account = Account { machine, digest: 0, takes, direct, asked: None, over: false };
         account.machine.set_capturing(true);
         if logged_in {
             account.feed(FromClient, STARTUP);
@@ -133,6 +190,7 @@ impl Account {
         }
         while let Some((direction, piece)) = next_piece(&mut data) {
             if direction == FromClient && piece.len() % 4 == 1 {
+                account.leave_direct();
                 let step = account.machine.read_entered(8192);
                 if let Step::Event(event) = step {
                     account.event(event);
@@ -144,6 +202,7 @@ impl Account {
                 _ => piece.chunks(cut).for_each(|part| account.feed(direction, part)),
             }
         }
+        account.leave_direct();
         if let Step::Event(event) = account.machine.parked(true) {
             account.event(event);
         }
@@ -157,9 +216,11 @@ impl Account {
 pub fn fuzz_postgres(data: &[u8]) {
     let Some((&control, data)) = data.split_first() else { return };
     let logged_in = control & 1 == 0;
-    let whole = Account::run(data, logged_in, 0, false);
-    let cut = Account::run(data, logged_in, 1 + (control as usize >> 1) % 9, false);
+    let whole = Account::run(data, logged_in, 0, false, false);
+    let cut = Account::run(data, logged_in, 1 + (control as usize >> 1) % 9, false, false);
     assert_eq!(whole, cut, "events depend on how the bytes were cut");
-    let taken = Account::run(data, logged_in, 0, true);
+    let taken = Account::run(data, logged_in, 0, true, false);
     assert_eq!(whole, taken, "events depend on whether they were taken without steps");
+    let direct = Account::run(data, logged_in, 0, true, true);
+    assert_eq!(whole, direct, "the direct way says something else");
 }

@@ -5,6 +5,7 @@
 //! is in `startup`; which text an Execute means is in `texts`. The short way for what is there whole is in `whole`.
 
 mod backend;
+mod direct;
 mod frontend;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
@@ -22,6 +23,7 @@ pub use fuzz::fuzz_postgres;
 use super::{Dialect, Direction, Event, Identity, LostReason, Machine, Step, TextRef, Unit};
 use crate::strings::Bytes;
 use backend::Copy;
+pub(crate) use direct::is_usual_ending;
 use message::Message;
 pub(crate) use message::{Kind, kind_of};
 use startup::Startup;

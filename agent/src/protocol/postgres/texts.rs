@@ -260,6 +260,14 @@ impl Texts {
         }
     }
 
+    /// Bind and Execute of the unnamed portal.
+    #[inline(always)]
+    pub(super) fn run_unnamed(&mut self, source: Source) {
+        if let Some(portal) = self.portals.first_mut() {
+            *portal = Portal { key: 0, source, executed: true };
+        }
+    }
+
     /// Execute: what the portal runs, and whether it was executed before since its Bind.
     pub(super) fn execute(&mut self, key: u64) -> (Source, bool) {
         match self.portal(key) {

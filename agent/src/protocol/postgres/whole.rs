@@ -178,6 +178,6 @@ impl Postgres {
 
 /// As much of a name as the server keeps.
 #[inline(always)]
-fn cut_name(name: &[u8]) -> &[u8] {
+pub(super) fn cut_name(name: &[u8]) -> &[u8] {
     name.get(..NAME_CAP).unwrap_or(name)
 }

@@ -22,6 +22,47 @@ impl Random {
     }
 }
 
+/// One operation that brings a whole answer, or what is nearly one.
+fn whole_answer(random: &mut Random) -> Vec<u8> {
+    const EOFS: [&[u8]; 6] = [
+        b"\xfe\x00\x00\x02\x00",
+        b"\xfe\x00\x00\x0a\x00",
+        b"\xfe\x00\x00\x42\x00",
+        b"\xfe\x00\x00\x02\x00\x00\x00",
+        b"\xfe\x00\x00\x0a\x00\x00\x00",
+        b"\xff\x1e\x04#42S22no",
+    ];
+    let mut packets: Vec<&[u8]> = Vec::new();
+    match random.below(4) {
+        0 => packets.push(b"\x00\x07\x00\x02\x00\x00\x00"),
+        1 => packets.push(b"\x00\xfc\x00\x01\x00\x02\x00\x00\x00"),
+        _ => {
+            packets.push(if random.one_in(2) { b"\x01" } else { b"\x01\x01" });
+            packets.push(b"\x03def\x00");
+            if random.one_in(2) {
+                packets.push(EOFS[if random.one_in(2) { 0 } else { random.below(6) }]);
+            }
+            packets.extend(std::iter::repeat_n(&b"\x011"[..], random.below(4)));
+            packets.push(EOFS[random.below(6)]);
+        }
+    }
+    if random.one_in(8) {
+        packets.push(b"\x00\x00\x00\x02\x00\x00\x00");
+    }
+    let mut bytes = Vec::new();
+    for (seq, packet) in packets.iter().enumerate() {
+        let seq = if random.one_in(40) { 9 } else { 1 + seq as u8 };
+        bytes.extend([packet.len() as u8, 0, 0, seq]);
+        bytes.extend(*packet);
+    }
+    if random.one_in(10) {
+        bytes.pop();
+    }
+    bytes.truncate(63);
+    bytes.insert(0, 1 | (bytes.len() as u8) << 2);
+    bytes
+}
+
 /// Packets that make sense one by one, so that the machine gets further than its first check.
 fn plausible(random: &mut Random, compressed: bool) -> Vec<u8> {
     const COMMANDS: [u8; 18] =
@@ -61,6 +102,13 @@ fn plausible(random: &mut Random, compressed: bool) -> Vec<u8> {
             command.push(bytes[random.below(8)]);
         }
         operation(&mut data, 0, &command, 0, random);
+        if !compressed && random.one_in(2) {
+            data.extend(whole_answer(random));
+            if !random.one_in(5) {
+                data.push(2 | 4 << 2);
+            }
+            continue;
+        }
         for seq in 0..random.below(6) as u8 {
             let answer = ANSWERS[random.below(ANSWERS.len())];
             operation(&mut data, 1, answer, 1 + seq, random);
