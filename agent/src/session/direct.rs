@@ -57,57 +57,71 @@ impl Engine {
         bytes: usize,
         ask: impl FnOnce(&mut Session) -> Option<Asked>,
     ) -> bool {
-        let mut started = false;
-        self.visit_directly(t, cell, |engine, t, s, segment| {
-            let control = segment.control();
-            let capture = control.capture();
-            if capture == 0 || control.only_connection() != 0 || s.pooled != 0 {
-                return;
-            }
-            let Some(asked) = ask(s) else { return };
-            started = true;
-            s.asked = asked;
-            s.bytes_in = s.bytes_in.wrapping_add(bytes as u64);
-            engine.close_slice(t, segment);
-            engine.prepare(t, segment, capture);
-            show(s, asked);
-            s.running = Running {
-                active: true,
-                generation: capture,
-                unit: s.running.unit.wrapping_add(1),
-                slice_tid: t.tid,
-                ..Running::default()
-            };
-            cell.quiet.store(state | quiet::marks(s.tls != 0, false), Ordering::Relaxed);
-            engine.set_off(t, cell.entry(), s);
-        });
+        let Some((mut s, segment)) = self.come_in(t, cell) else { return false };
+        let started = self.start_inside(t, cell, &mut s, segment, state, bytes, ask).is_some();
+        self.go_out(t, cell, s, segment);
         started
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn start_inside(
+        &self,
+        t: &mut Thread,
+        cell: &'static Cell,
+        s: &mut Session,
+        segment: &Segment<'static>,
+        state: u64,
+        bytes: usize,
+        ask: impl FnOnce(&mut Session) -> Option<Asked>,
+    ) -> Option<()> {
+        let control = segment.control();
+        let capture = control.capture();
+        if capture == 0 || control.only_connection() != 0 || s.pooled != 0 {
+            return None;
+        }
+        let asked = ask(s)?;
+        s.asked = asked;
+        s.bytes_in = s.bytes_in.wrapping_add(bytes as u64);
+        if t.runs_a_query() {
+            self.close_slice(t, segment);
+        }
+        if t.generation() != capture {
+            self.prepare(t, segment, capture);
+        }
+        show(s, asked);
+        s.running = Running {
+            active: true,
+            generation: capture,
+            unit: s.running.unit.wrapping_add(1),
+            slice_tid: t.tid,
+            ..Running::default()
+        };
+        cell.quiet.store(state | quiet::marks(s.tls != 0, false), Ordering::Relaxed);
+        self.set_off(t, cell.entry(), s);
+        Some(())
     }
 
     /// The server has sent `bytes`. False: that was not the whole answer to a direct command.
     #[inline(always)]
     pub(super) fn answer_directly(&self, t: &mut Thread, cell: &'static Cell, bytes: &[u8]) -> bool {
         let word = cell.quiet.load(Ordering::Relaxed);
-        if t.slice.session != cell.entry() {
+        if word & (STATE & !POSTGRES) != ASKED || t.slice.session != cell.entry() {
             return false;
         }
+        let Some((mut s, segment)) = self.come_in(t, cell) else { return false };
         let mut answered = false;
-        match word & STATE {
-            ASKED => self.visit_directly(t, cell, |_, t, s, _| {
-                answered = Self::take_answer(t, s, bytes, |s| s.mysql()?.direct_answer(bytes));
-                if answered {
-                    cell.quiet.store(ANSWERED | word & TLS, Ordering::Relaxed);
-                }
-            }),
-            POSTGRES_ASKED => self.visit_directly(t, cell, |engine, t, s, segment| {
-                answered = Self::take_answer(t, s, bytes, |s| s.postgres()?.direct_answer(bytes));
-                if answered {
-                    // A backend is ready for the next command when it has said so.
-                    engine.end_directly(t, cell, s, segment);
-                }
-            }),
-            _ => false,
-        };
+        if word & POSTGRES == 0 {
+            if Self::take_answer(t, &mut s, bytes, |s| s.mysql()?.direct_answer(bytes)) {
+                answered = true;
+                cell.quiet.store(ANSWERED | word & TLS, Ordering::Relaxed);
+            }
+        } else if Self::take_answer(t, &mut s, bytes, |s| s.postgres()?.direct_answer(bytes)) {
+            answered = true;
+            // A backend is ready for the next command when it has said so.
+            self.end_directly(t, cell, &mut s, segment);
+        }
+        self.go_out(t, cell, s, segment);
         answered
     }
 
@@ -144,12 +158,10 @@ impl Engine {
         if word != ANSWERED | tls || requested != HEADER_BYTES || t.slice.session != cell.entry() {
             return false;
         }
-        let mut rests = false;
-        self.visit_directly(t, cell, |engine, t, s, segment| {
-            if s.running.slice_tid == t.tid && !s.running.moved && !s.running.shut {
-                rests = engine.end_directly(t, cell, s, segment);
-            }
-        });
+        let Some((mut s, segment)) = self.come_in(t, cell) else { return false };
+        let goes_on = s.running.slice_tid == t.tid && !s.running.moved && !s.running.shut;
+        let rests = goes_on && self.end_directly(t, cell, &mut s, segment);
+        self.go_out(t, cell, s, segment);
         rests
     }
 

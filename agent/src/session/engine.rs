@@ -1,6 +1,6 @@
 //! The engine: what the hooks call, around each real call.
 
-use super::arena::{Arena, Cell, MISSED_BYTES};
+use super::arena::{Arena, Cell, Inside, MISSED_BYTES};
 use super::descriptors::Descriptors;
 use super::process::{Kind, Process};
 use super::ssl::SslMap;
@@ -126,19 +126,44 @@ impl Engine {
         cell: &'static Cell,
         work: impl FnOnce(&Self, &mut Thread, &mut Session, &Segment<'static>),
     ) -> bool {
-        let Some(segment) = self.process.segment() else { return false };
-        let Some(mut s) = cell.enter() else {
+        let Some((mut s, segment)) = self.come_in(t, cell) else { return false };
+        work(self, t, &mut s, segment);
+        self.go_out(t, cell, s, segment);
+        true
+    }
+
+    /// Enters the session in `cell`, if nobody else is inside and it is followed; [`go_out`](Self::go_out) has to follow.
+    #[inline(always)]
+    pub(super) fn come_in(
+        &self,
+        t: &mut Thread,
+        cell: &'static Cell,
+    ) -> Option<(Inside<'static>, &Segment<'static>)> {
+        let segment = self.process.segment()?;
+        let Some(s) = cell.enter() else {
             cell.note_missed(MISSED_BYTES);
-            return false;
+            return None;
         };
-        if s.protocol() != Protocol::Ignored {
-            work(self, t, &mut s, segment);
+        if s.protocol() == Protocol::Ignored {
+            self.go_out(t, cell, s, segment);
+            return None;
         }
+        Some((s, segment))
+    }
+
+    /// Leaves the session, and does what another thread could not do meanwhile.
+    #[inline(always)]
+    pub(super) fn go_out(
+        &self,
+        t: &mut Thread,
+        cell: &'static Cell,
+        s: Inside<'static>,
+        segment: &Segment<'static>,
+    ) {
         drop(s);
         if cell.has_missed() {
             self.heed_notes(t, cell, segment);
         }
-        true
     }
 
     /// Before a read of at most `requested` bytes from the socket of the session in `cell`.

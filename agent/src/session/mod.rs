@@ -25,6 +25,7 @@ mod measure;
 #[cfg(all(test, feature = "reader"))]
 mod measure_tests;
 mod peer;
+mod places;
 mod process;
 mod quiet;
 mod quiet_postgres;
@@ -43,7 +44,7 @@ pub use aside::{Back, BackInAnswer};
 pub use engine::{Engine, Ticket};
 pub use gate::{GATE, Gate};
 pub(crate) use measure::Measured;
+pub(crate) use places::take_slot;
 pub use process::{Kind, Process, Start, decide};
 pub use thread::Thread;
 pub use thread::is_nested;
-pub(crate) use unit::take_slot;

@@ -88,7 +88,7 @@ pub(super) fn after_read(
         }
         // A server that reads anything but a header now reads no command.
         ANSWERING if requested != HEADER_BYTES => After::Quiet,
-        _ => {
+        RESTING | ANSWERING => {
             // A new command's header, whole, of a command in one packet; capture as it was.
             if let [a, b, c, 0] = bytes
                 && *c == 0
@@ -101,6 +101,8 @@ pub(super) fn after_read(
             cell.quiet.store(LOUD, Ordering::Relaxed);
             After::Loud
         }
+        // Not aside any more: another thread was at the socket meanwhile.
+        _ => After::Quiet,
     }
 }
 

@@ -43,26 +43,26 @@ pub struct Thread {
     /// True when `counters` are prepared.
     pub(super) open: bool,
     pub(super) slice: Slice,
-    pub(super) measuring: Measuring,
+    /// This thread's lane, once it has one.
+    pub(super) lane: Option<Lane<'static>>,
+    /// CLOCK_MONOTONIC before the write that this thread is in, where that matters; else 0.
+    pub(super) write_ns: u64,
+    /// What this thread's commands are timed by.
+    clock: Clock,
     /// The capture generation for which `counters` are prepared.
     pub(super) generation: u64,
     /// The budget in that generation; 0: none.
     pub(super) budget_ppm: u64,
     /// What the readings of the present work have cost.
     pub(super) paid_ns: u64,
-    /// CLOCK_MONOTONIC before the write that this thread is in, where that matters; else 0.
-    pub(super) write_ns: u64,
-    /// This thread's lane, once it has one.
-    pub(super) lane: Option<Lane<'static>>,
-    /// What this thread's commands are timed by.
-    clock: Clock,
+    /// What is wanted in the generation.
+    pub(super) wanted: Wanted,
+    pub(crate) counts: Counts,
+    pub(super) measuring: Measuring,
     pub(super) sampler: Sampler,
     /// The TLS connection whose SSL_* call is on this thread's stack.
     pub(super) ssl: usize,
     pub(super) ssl_frame: usize,
-    /// What is wanted in the generation.
-    pub(super) wanted: Wanted,
-    pub(crate) counts: Counts,
     pub(crate) start: Reading,
     pub(super) end: Reading,
     pub(crate) counters: ThreadCounters,
