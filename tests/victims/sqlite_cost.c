@@ -1,6 +1,5 @@
-// An application that times its own prepared statements: a point lookup in memory, one in a file (its argument), and a scan of
-// 1 000 rows. Reads "lookup N", "file N" or "scan N" from its standard input and answers with N times in nanoseconds per
-// statement, each on a line.
+// An application that times its own prepared statements: a point lookup in memory, one in a file (its argument), and a scan of 1 000
+// rows. Reads "lookup N", "file N" or "scan N" from its standard input and answers with N times in ns per statement, each on a line.
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +8,7 @@
 
 static double now_ns(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1e9 + t.tv_nsec;
+    return clock_gettime(CLOCK_MONOTONIC, &t), t.tv_sec * 1e9 + t.tv_nsec;
 }
 
 int main(int argc, char **argv) {
@@ -23,9 +21,8 @@ int main(int argc, char **argv) {
     int count;
     sqlite3 *dbs[2];
     sqlite3_stmt *statements[3];
-    MUST(argc == 2);
     for (int f = 0; f < 2; f++)
-        MUST(sqlite3_open(f ? argv[1] : ":memory:", &dbs[f]) == SQLITE_OK && sqlite3_exec(dbs[f], fill, NULL, NULL, NULL) == SQLITE_OK);
+        MUST(argc == 2 && !sqlite3_open(f ? argv[1] : ":memory:", &dbs[f]) && !sqlite3_exec(dbs[f], fill, NULL, NULL, NULL));
     for (int w = 0; w < 3; w++) MUST(sqlite3_prepare_v2(dbs[work[w].file], work[w].sql, -1, &statements[w], NULL) == SQLITE_OK);
     for (puts("ready"), fflush(stdout); scanf("%15s %d", verb, &count) == 2; fflush(stdout)) {
         int w = verb[0] == 'l' ? 0 : verb[0] == 'f' ? 1 : 2;

@@ -7,6 +7,9 @@
 //! - A session is an accepted socket, found by descriptor; its number is used again only under a new generation.
 //! - One thread at a time is inside a session ([`arena::Cell::enter`]): the second passes through without looking, and the session
 //!   is lost if bytes went by unseen.
+//! - A session that is at rest stands aside (`quiet`, `quiet_postgres`): what does not matter to its machine passes. While
+//!   capture is on, the usual query goes a direct way (`direct`) past the machine, which is told whenever anything unusual
+//!   follows.
 //! - A unit's cost is the sum of slices: what the ending thread contributed is in its record; another thread's part
 //!   follows as a slice record in that thread's lane.
 
