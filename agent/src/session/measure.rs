@@ -51,6 +51,8 @@ pub(super) struct Measuring {
     recorded: (u32, usize),
     /// How long it is still worth to watch for switches; below 0, for how long it was not.
     watch: i32,
+    /// The present work is watched whether it was chosen or not.
+    watched_anyway: bool,
     /// Readings at an end, and what one costs.
     readings: u32,
     end_price_ns: u64,
@@ -65,6 +67,7 @@ impl Measuring {
             usage_serves: false,
             recorded: (0, 0),
             watch: WATCH_TRUST,
+            watched_anyway: true,
             readings: 0,
             end_price_ns: 0,
         }
@@ -125,19 +128,22 @@ impl Thread {
 
     /// Watches for switches where that is asked for and worth it.
     ///
-    /// Chance has no part in this, and need not have: which executions' CPU time is known for free does not matter to the
-    /// totals, because the others are chosen without regard to it.
+    /// What is known for free enters totals with weight 1, so it must be known whether or not the execution was chosen. Where
+    /// only the choice is the reason to watch, what is found is one of the chosen: it stands for those that were not watched.
     #[inline(always)]
     fn watch_for_switches(&mut self, weight: f64) {
         if self.wanted.mask == 0 {
             return;
         }
         let watch = &mut self.measuring.watch;
-        *watch -= 1;
-        if *watch <= -WATCH_ONE_OF {
-            *watch = 0;
+        if self.measuring.is_command {
+            *watch -= 1;
+            if *watch <= -WATCH_ONE_OF {
+                *watch = 0;
+            }
         }
-        if *watch >= 0 || weight > 0.0 {
+        self.measuring.watched_anyway = *watch >= 0 || !self.measuring.is_command;
+        if self.measuring.watched_anyway || weight > 0.0 {
             self.measuring.cpu.watch();
         } else {
             self.measuring.cpu.forget();
@@ -241,7 +247,7 @@ impl Thread {
         self.counts.set(CPU_NS, inside_ns);
         self.counts.set(SWITCHES_VOLUNTARY, 0);
         self.counts.set(SWITCHES_INVOLUNTARY, 0);
-        Measured { exact: free, cpu_for_free: true }
+        Measured { exact: if self.measuring.watched_anyway { free } else { 0 }, cpu_for_free: true }
     }
 
     /// An execution that was asked about ended at `now_ns` after `inside_ns`, and has so many `readings` where it is chosen.

@@ -259,3 +259,31 @@ fn a_thread_that_is_always_switched_is_hardly_watched_and_one_that_is_not_has_it
     let free: u32 = (0..3_000).map(|_| command(&|| spin(100)).1).sum();
     assert!(free > 2_700, "{free} of 3000");
 }
+
+#[test]
+fn what_only_a_chosen_execution_is_watched_for_stands_for_those_that_were_not() {
+    if !look_up() {
+        return eprintln!("skipped: no rseq area here (glibc before 2.35, or valgrind)");
+    }
+    let mut thread = Thread::new();
+    thread.wanted = Wanted { mask: CHEAP_MASK, ..Wanted::NOTHING };
+    thread.generation = 1;
+    let mut exact = 0;
+    for _ in 0..50 {
+        // Until it is given up to watch, and not so long that it is tried again.
+        for _ in 0..10 {
+            thread.begin_command(0.0);
+            thread::sleep(Duration::from_micros(1));
+            let now_ns = monotonic_ns();
+            thread.end_work(0.0, now_ns, 1_000);
+        }
+        let unwatched = !thread.is_watched();
+        let start_ns = thread.begin_command(10.0);
+        let now_ns = monotonic_ns();
+        let measured = thread.end_work(10.0, now_ns, now_ns - start_ns);
+        assert!(thread.counts.get(CPU_NS).is_some(), "it was chosen");
+        // Once more unswitched and not chosen: now it is watched for, whoever is chosen.
+        exact += u32::from(unwatched && measured.cpu_for_free && measured.exact != 0);
+    }
+    assert_eq!(exact, 0, "with weight 1 they would stand for themselves only");
+}
