@@ -93,6 +93,15 @@ impl Incoming {
     }
 }
 
+impl Incoming {
+    /// A command went by whole that changes nothing about the session.
+    pub(super) fn pass_usual(&mut self) {
+        self.skipping = false;
+        self.hidden = false;
+        self.on_ok = OnOk::Nothing;
+    }
+}
+
 impl Mysql {
     /// True when the server, reading now, reads a new command.
     pub(super) fn between_commands(&self) -> bool {
@@ -204,52 +213,18 @@ impl Mysql {
         Ok(())
     }
 
-    /// A whole command, header and body, while the machine is at rest: the usual one of a busy session at once, a query or
-    /// the execution of a prepared statement. True: a unit has started, and [`Event::Started`] is not answered any more.
-    /// False: nothing was done, the bytes have to be fed.
-    #[inline(always)]
+    /// A whole command, header and body, while the machine is at rest: the usual one of a busy session at once, where it
+    /// can't go the direct way. True: a unit has started, and [`Event::Started`] is not answered any more. False: nothing was
+    /// done, the bytes have to be fed.
     pub fn whole_command(&mut self, header: [u8; 4], body: &[u8], capturing: bool) -> bool {
-        let [a, b, c, seq] = header;
-        let len = u32::from_le_bytes([a, b, c, 0]);
-        let Some((code, rest)) = body.split_first() else { return false };
-        if seq != 0 || len as usize != body.len() || !capturing || !self.is_at_rest() {
+        if !capturing || !self.is_at_rest() {
             return false;
         }
-        match *code {
-            code::QUERY => {
-                let text = match rest {
-                    // No attributes, one set of them.
-                    [0, 1, text @ ..] if self.can(capability::QUERY_ATTRIBUTES) => text,
-                    _ if self.can(capability::QUERY_ATTRIBUTES) => return false,
-                    text => text,
-                };
-                if text.first().is_none_or(|first| use_statement::may_begin(*first)) {
-                    return false;
-                }
-                self.text.set(text);
-                self.take_whole_command(Command::Query, TextKind::Inline, NO_TEXT);
-            }
-            code::EXECUTE => {
-                let Some(id) = rest.first_chunk::<4>() else { return false };
-                let text = self.stored_text(u32::from_le_bytes(*id));
-                let kind = if text.hash == 0 { TextKind::Unknown } else { TextKind::Stored };
-                self.take_whole_command(Command::Execute, kind, text);
-            }
-            _ => return false,
+        let asked = self.direct_command(header, body);
+        if let Some(asked) = asked {
+            self.catch_up(asked, None);
         }
-        self.input.passed(len, seq);
-        true
-    }
-
-    /// A command came whole, while capture is on, that changes nothing about the session.
-    #[inline(always)]
-    pub(super) fn take_whole_command(&mut self, command: Command, kind: TextKind, stored: TextRef) {
-        self.new_unit(command, kind, Expect::First);
-        self.current.stored = stored;
-        self.capturing = true;
-        self.incoming.skipping = false;
-        self.incoming.hidden = false;
-        self.incoming.on_ok = OnOk::Nothing;
+        asked.is_some()
     }
 
     pub(super) fn stored_text(&self, id: u32) -> TextRef {

@@ -31,8 +31,8 @@ fn packet<'a>(rest: &mut &'a [u8]) -> Option<(u8, u8, &'a [u8])> {
 
 impl Mysql {
     /// A whole command, header and body, that comes while the machine is at rest and capture is on, if it is of the usual
-    /// kind: a query that changes nothing about the session, or the execution of a known prepared statement. What
-    /// [`whole_command`](Self::whole_command) takes, but that the machine does not move.
+    /// kind: a query that changes nothing about the session, or the execution of a known prepared statement. The machine does
+    /// not move.
     #[inline(always)]
     pub fn direct_command(&mut self, header: [u8; 4], body: &[u8]) -> Option<Asked> {
         let [a, b, c, seq] = header;
@@ -162,10 +162,12 @@ impl Mysql {
     }
 
     /// The machine is told of a command, and of its answer where that has come.
-    #[cold]
     pub fn catch_up(&mut self, asked: Asked, answer: Option<Answer>) {
         let kind = if asked.text.hash == 0 { TextKind::Inline } else { TextKind::Stored };
-        self.take_whole_command(asked.command, kind, asked.text);
+        self.new_unit(asked.command, kind, Expect::First);
+        self.current.stored = asked.text;
+        self.capturing = true;
+        self.incoming.pass_usual();
         self.input.passed(0, 0);
         if let Some(answer) = answer {
             self.current.responded = true;
