@@ -197,33 +197,61 @@ mod tests {
     use crate::segment::record::{FLAG_CHOSEN_BY_SLICE, KIND_EXECUTION, RECORD_MAX_WORDS, decode};
     use std::vec::Vec;
 
+    /// An execution of which there is little to say.
+    const PLAIN: Fields = Fields {
+        kind: KIND_EXECUTION,
+        session_uid: 5,
+        start_ns: 6 << 40,
+        latency_ns: 700,
+        first_byte_ns: 3,
+        identity_hash: 9,
+        text_hash: 8,
+        text_len: 5000,
+        rows_returned: 10,
+        rows_affected: 11,
+        bytes_in: 0,
+        bytes_out: 0,
+        weight: 1.0,
+        exact: 0,
+        unit: 14,
+        tid: 15,
+        flags: 1 << 8,
+        statements: 1,
+        error_code: 0,
+        sqlstate: [0; 5],
+        dialect: Dialect::Sqlite,
+        command: Command::Sqlite,
+    };
+
+    /// The same as a session's short record.
+    fn brief_of(f: &Fields, unswitched: bool) -> Brief {
+        Brief {
+            session_uid: f.session_uid,
+            start_ns: f.start_ns,
+            latency_ns: f.latency_ns as u32,
+            first_byte_ns: f.first_byte_ns as u32,
+            identity_hash: f.identity_hash,
+            text_hash: f.text_hash,
+            text_len: f.text_len,
+            unit: f.unit,
+            rows_returned: f.rows_returned as u32,
+            rows_affected: f.rows_affected as u32,
+            tid: f.tid,
+            flags: f.flags | if unswitched { FLAG_UNSWITCHED } else { 0 },
+            dialect: f.dialect,
+            command: f.command,
+            bytes_in: f.bytes_in as u32,
+            bytes_out: f.bytes_out as u32,
+        }
+    }
+
     #[test]
     fn a_short_record_says_the_same_as_a_long_one() {
         let words = words(SMALL);
         let segment = Segment::format(&words, SMALL, 1, 1, b"").unwrap();
         let lane = segment.lane(2).unwrap();
-        let plain = Fields {
-            kind: KIND_EXECUTION,
-            session_uid: 5,
-            start_ns: 6 << 40,
-            latency_ns: 700,
-            first_byte_ns: 3,
-            identity_hash: 9,
-            text_hash: 8,
-            text_len: 5000,
-            rows_returned: 10,
-            rows_affected: 11,
-            weight: 1.0,
-            unit: 14,
-            tid: 15,
-            flags: 1 << 8,
-            statements: 1,
-            dialect: Dialect::Sqlite,
-            command: Command::Sqlite,
-            ..Fields::default()
-        };
-        let unswitched = Fields { exact: UNSWITCHED_MASK, first_byte_ns: NO_FIRST_BYTE, ..plain };
-        for fields in [plain, unswitched] {
+        let unswitched = Fields { exact: UNSWITCHED_MASK, first_byte_ns: NO_FIRST_BYTE, ..PLAIN };
+        for fields in [PLAIN, unswitched] {
             let mut counts = Counts::new();
             if fields.exact != 0 {
                 counts.known = UNSWITCHED_MASK;
@@ -237,12 +265,12 @@ mod tests {
             assert_eq!(std::format!("{long:?}"), std::format!("{short:?}"));
         }
         for more in [
-            Fields { latency_ns: 5_000_000_000, ..plain },
-            Fields { first_byte_ns: 5_000_000_000, ..plain },
-            Fields { rows_returned: 1 << 32, ..plain },
-            Fields { rows_affected: 1 << 32, ..plain },
-            Fields { error_code: 19, ..plain },
-            Fields { exact: 1, ..plain },
+            Fields { latency_ns: 5_000_000_000, ..PLAIN },
+            Fields { first_byte_ns: 5_000_000_000, ..PLAIN },
+            Fields { rows_returned: 1 << 32, ..PLAIN },
+            Fields { rows_affected: 1 << 32, ..PLAIN },
+            Fields { error_code: 19, ..PLAIN },
+            Fields { exact: 1, ..PLAIN },
         ] {
             assert_eq!(write_short(&lane, &more), None);
         }
@@ -270,46 +298,17 @@ mod tests {
                 counts.set(CLIENT_WAIT_NS, 0);
             }
             let long = Fields {
-                kind: KIND_EXECUTION,
-                session_uid: 5,
-                start_ns: 6 << 40,
-                latency_ns: 700,
-                first_byte_ns: 3,
-                identity_hash: 9,
                 text_hash,
                 text_len: 19,
-                rows_returned: 10,
-                rows_affected: 11,
                 bytes_in: 12,
                 bytes_out: 13,
-                weight: 1.0,
                 exact: counts.known,
-                unit: 14,
-                tid: 15,
                 flags: FLAG_CHOSEN_BY_SLICE,
-                statements: 1,
                 dialect,
                 command: Command::Execute,
-                ..Fields::default()
+                ..PLAIN
             };
-            let brief = Brief {
-                session_uid: 5,
-                start_ns: 6 << 40,
-                latency_ns: 700,
-                first_byte_ns: 3,
-                identity_hash: 9,
-                text_hash,
-                text_len: 19,
-                unit: 14,
-                rows_returned: 10,
-                rows_affected: 11,
-                tid: 15,
-                flags: FLAG_CHOSEN_BY_SLICE | if unswitched { FLAG_UNSWITCHED } else { 0 },
-                dialect,
-                command: Command::Execute,
-                bytes_in: 12,
-                bytes_out: 13,
-            };
+            let brief = brief_of(&long, unswitched);
             assert!(write(&lane, &long, &counts, &[], text));
             write_brief(reserve_brief(&lane, text).unwrap(), &brief, text);
             let mut seen = Vec::new();
