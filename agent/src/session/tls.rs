@@ -44,7 +44,9 @@ impl Engine {
     }
 
     /// The session of `ssl`, where the call's nested read or write has only just told it.
-    pub fn tls_ticket(&self, ssl: usize) -> Ticket {
+    pub fn tls_ticket(&self, t: &mut Thread, ssl: usize) -> Ticket {
+        // Nobody has asked for the time before this write.
+        t.write_ns = 0;
         match self.cell(self.ssl.session(ssl)) {
             Some(cell) if !cell.stands_aside() => Ticket::new(cell, false),
             _ => Ticket::NONE,

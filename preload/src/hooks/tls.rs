@@ -81,7 +81,7 @@ unsafe fn moved(call: Call, ssl: *mut c_void, buffer: *const c_void, n: usize, t
     let bytes = unsafe { core::slice::from_raw_parts(buffer.cast::<u8>(), n) };
     with(|engine, t| {
         // The first call of a connection may have found its session only in its nested read.
-        let ticket = if call.ticket.is_some() { call.ticket } else { engine.tls_ticket(ssl as usize) };
+        let ticket = if call.ticket.is_some() { call.ticket } else { engine.tls_ticket(t, ssl as usize) };
         if !ticket.is_some() {
             return;
         }
