@@ -43,6 +43,11 @@ impl<const N: usize> Bytes<N> {
         self.full_len = self.full_len.saturating_add(from.len() as u32);
     }
 
+    /// The content is the beginning of a string of `full_len` bytes.
+    pub fn cut_from(&mut self, full_len: u32) {
+        self.full_len = full_len.max(self.len);
+    }
+
     /// The bytes kept, at most `N`.
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len as usize).unwrap_or(&[])

@@ -222,7 +222,7 @@ impl Looked {
 
     fn slots(&mut self, segment: &Segment<'_>) {
         for slot in (0..THREADS).filter_map(|thread| segment.session(thread)) {
-            let Some(seen) = slot.snapshot().filter(|seen| seen.start_ns != 0) else { continue };
+            let Some(seen) = slot.snapshot(segment).filter(|seen| seen.start_ns != 0) else { continue };
             let text = text(seen.start_ns >> 32, (seen.start_ns & 0xffff_ffff) - 1);
             assert_eq!(seen.text_len as usize, text.len());
             let shown = &seen.prefix[..seen.prefix_len];

@@ -7,13 +7,15 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_int, c_void};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// The place of one original: its name, and its address once it was found.
 pub struct Original {
     name: &'static CStr,
     /// 0: not looked for yet; [`MISSING`]: it is not there.
     address: AtomicUsize,
+    /// Where hooks that have no room for a search find it.
+    hot: Option<&'static Hot>,
     /// Where else to look: a library that the program may have loaded privately (Python loads libsqlite3 that way, and
     /// then RTLD_NEXT finds nothing).
     library: Option<&'static CStr>,
@@ -21,15 +23,39 @@ pub struct Original {
 
 const MISSING: usize = 1;
 
+/// The address of an original that every query calls, or until it was found that of a function of the same type, which
+/// searches for it and calls it or the system call behind it. So a hook jumps there without a question.
+#[repr(transparent)]
+pub struct Hot(AtomicPtr<c_void>);
+
+impl Hot {
+    /// Not found yet.
+    pub const fn new(search: *const c_void) -> Self {
+        Hot(AtomicPtr::new(search.cast_mut()))
+    }
+
+    /// Where to go.
+    #[inline(always)]
+    pub fn load(&self) -> *mut c_void {
+        // Relaxed: the address depends on nothing else.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Original {
     /// A function of libc.
     pub const fn libc(name: &'static CStr) -> Self {
-        Original { name, address: AtomicUsize::new(0), library: None }
+        Original { name, address: AtomicUsize::new(0), hot: None, library: None }
+    }
+
+    /// A function of libc that every query calls.
+    pub const fn hot(name: &'static CStr, hot: &'static Hot) -> Self {
+        Original { name, address: AtomicUsize::new(0), hot: Some(hot), library: None }
     }
 
     /// A function of `library`.
     pub const fn of(name: &'static CStr, library: &'static CStr) -> Self {
-        Original { name, address: AtomicUsize::new(0), library: Some(library) }
+        Original { name, address: AtomicUsize::new(0), hot: None, library: Some(library) }
     }
 
     /// The function's name.
@@ -56,16 +82,6 @@ impl Original {
         }
     }
 
-    /// The same where it was found before, else 0. For paths that have no room for a search.
-    #[inline(always)]
-    pub fn known_address(&self) -> usize {
-        // Relaxed: as above.
-        match self.address.load(Ordering::Relaxed) {
-            MISSING => 0,
-            found => found,
-        }
-    }
-
     #[cold]
     fn search(&self) -> usize {
         // SAFETY: dlsym with a constant string. It may allocate when the symbol is missing; that happens in the
@@ -75,6 +91,11 @@ impl Original {
             found = self.search_library();
         }
         self.address.store(if found == 0 { MISSING } else { found }, Ordering::Relaxed);
+        if let Some(hot) = self.hot
+            && found != 0
+        {
+            hot.0.store(core::ptr::with_exposed_provenance_mut(found), Ordering::Relaxed);
+        }
         found
     }
 
@@ -119,21 +140,16 @@ pub unsafe fn system_call(number: libc::c_long, args: [usize; 6]) -> isize {
     }
 }
 
-/// The original as a function, where it was found before; `None` asks for [`real!`].
-macro_rules! known {
-    ($original:expr, fn($($argument:ty),* $(,)?) $(-> $answer:ty)?) => {{
-        let address = $original.known_address();
-        if address == 0 {
-            None
-        } else {
-            // SAFETY: the address was found under the function's name; the type is that of its header.
-            Some(unsafe {
-                core::mem::transmute::<usize, unsafe extern "C-unwind" fn($($argument),*) $(-> $answer)?>(address)
-            })
-        }
-    }};
+/// What stands in a [`Hot`] as a function. To be called where the caller vouches for the type: that of the original's header,
+/// which the searching function has too.
+macro_rules! hot {
+    ($hot:expr, fn($($argument:ty),* $(,)?) $(-> $answer:ty)?) => {
+        core::mem::transmute::<*mut core::ffi::c_void, unsafe extern "C-unwind" fn($($argument),*) $(-> $answer)?>(
+            $hot.load(),
+        )
+    };
 }
-pub(crate) use known;
+pub(crate) use hot;
 
 /// The original as a function: `real!(ORIGINAL as fn(c_int) -> c_int)`; `None` when it is missing.
 macro_rules! real {

@@ -51,21 +51,54 @@ fn find_state() -> Option<*const Slot> {
 pub fn with<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R> {
     let marker = 0u8;
     let frame = (&raw const marker) as usize;
-    let state = state()?;
+    let mut known = word::load() as *const Slot;
+    // SAFETY: null, or this thread's own storage; whoever this call interrupted does not write while it lasts.
+    let thread = unsafe { known.as_ref().map(|slot| &*slot.thread.get()) };
+    if !thread.is_some_and(|thread| thread.is_known_in(ENGINE.process().pid())) {
+        known = arrive(frame)?;
+    }
     // SAFETY: the pointer is to this thread's own storage. A signal handler that comes in the middle of `work` makes a
     // second reference, which it gives up at once, because `enter` answers false.
+    let thread = unsafe { &mut *(*known).thread.get() };
+    if !thread.enter(frame) {
+        return None;
+    }
+    let result = work(&ENGINE, thread);
+    thread.leave();
+    Some(result)
+}
+
+/// The thread is new, or a forked child's.
+#[cold]
+#[inline(never)]
+fn arrive(frame: usize) -> Option<*const Slot> {
+    let state = state()?;
+    // SAFETY: as in `with`.
     let thread = unsafe { &mut *(*state).thread.get() };
     if !thread.enter(frame) {
         return None;
     }
-    let result = ENGINE.arrive(thread).then(|| {
-        if thread.wants_exit_registration() {
-            register_exit();
-        }
-        work(&ENGINE, thread)
-    });
+    if ENGINE.arrive(thread) {
+        register_exit();
+    }
     thread.leave();
-    result
+    Some(state)
+}
+
+/// The same where `work` goes on with what this thread began: the thread is known then.
+#[inline(always)]
+pub fn with_known<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R> {
+    let marker = 0u8;
+    let frame = (&raw const marker) as usize;
+    let known = word::load() as *const Slot;
+    // SAFETY: null, or this thread's own storage; see `with`.
+    let thread = unsafe { &mut *known.as_ref()?.thread.get() };
+    if !thread.enter(frame) {
+        return None;
+    }
+    let result = work(&ENGINE, thread);
+    thread.leave();
+    Some(result)
 }
 
 /// True when the thread is in the middle of a query. A glance, without going inside.
@@ -112,6 +145,8 @@ pub fn make_exit_key() {
     }
 }
 
+#[cold]
+#[inline(never)]
 fn register_exit() {
     if let Some(key) = KEY.load(Ordering::Relaxed).checked_sub(1) {
         // SAFETY: the key exists; any non-null value makes its destructor run.

@@ -186,6 +186,42 @@ pub struct Answer {
     pub rows_affected: u32,
 }
 
+/// An [`Answer`], or none, in one register: rows returned below, rows changed above, as a record has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedAnswer(u64);
+
+impl PackedAnswer {
+    /// There is none. No answer has as many rows of both kinds.
+    pub const NONE: PackedAnswer = PackedAnswer(u64::MAX);
+
+    /// Packs one.
+    #[inline(always)]
+    pub fn new(answer: Option<Answer>) -> Self {
+        match answer {
+            Some(a) => PackedAnswer(u64::from(a.rows_returned) | u64::from(a.rows_affected) << 32),
+            None => Self::NONE,
+        }
+    }
+
+    /// The answer that is in this word of a record.
+    pub(crate) fn of(word: u64) -> Self {
+        PackedAnswer(word)
+    }
+
+    /// The word; `None`: there is no answer.
+    #[inline(always)]
+    pub(crate) fn word(self) -> Option<u64> {
+        (self != Self::NONE).then_some(self.0)
+    }
+
+    /// Unpacks it.
+    #[inline(always)]
+    pub fn get(self) -> Option<Answer> {
+        let answer = Answer { rows_returned: self.0 as u32, rows_affected: (self.0 >> 32) as u32 };
+        (self.0 != u64::MAX).then_some(answer)
+    }
+}
+
 /// The unit that runs or ran last.
 #[derive(Clone, Copy, Debug)]
 pub struct Unit<'a> {

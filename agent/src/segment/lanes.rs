@@ -1,7 +1,7 @@
 //! Lanes: one ring per thread that records.
 
 use super::layout::{LANE_WORDS, lane as at};
-use super::ring::Ring;
+use super::ring::{Ring, Slot};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What a lane's threads did and paid, since the segment was made.
@@ -65,7 +65,7 @@ impl<'a> Lane<'a> {
     }
 
     /// The ring.
-    #[inline]
+    #[inline(always)]
     pub fn ring(&self) -> Ring<'a> {
         Ring {
             words: self.ring,
@@ -74,6 +74,22 @@ impl<'a> Lane<'a> {
             skip_from: self.word(at::SKIP_FROM),
             skip_to: self.word(at::SKIP_TO),
         }
+    }
+
+    /// Room for a record in the ring; see [`Ring::reserve`].
+    #[inline(always)]
+    pub fn reserve(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
+        match self.ring().reserve_here(n, kind) {
+            Some(slot) => Some(slot),
+            None => (*self).reserve_elsewhere(n, kind),
+        }
+    }
+
+    /// By value: in the usual case the ring need not be put together then.
+    #[cold]
+    #[inline(never)]
+    fn reserve_elsewhere(self, n: usize, kind: u16) -> Option<Slot<'a>> {
+        self.ring().reserve_elsewhere(n, kind)
     }
 
     /// Counts a dropped record.
@@ -86,6 +102,13 @@ impl<'a> Lane<'a> {
     /// Records dropped since the segment was made.
     pub fn drops(&self) -> u64 {
         self.word(at::DROPS).load(Ordering::Relaxed)
+    }
+
+    /// Adds an execution of which nothing dear is asked to the lane's account. Only the owner writes it.
+    #[inline(always)]
+    pub fn note_execution(&self) {
+        let word = self.word(at::EXECUTIONS);
+        word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Adds to the lane's account. Only the owner writes it.

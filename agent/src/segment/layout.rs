@@ -19,7 +19,7 @@
 /// First word of a segment: "PERQUERY" in little endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PERQUERY");
 /// See the module's documentation for when it changes.
-pub const LAYOUT_VERSION: u64 = 3;
+pub const LAYOUT_VERSION: u64 = 4;
 /// The name of the memfd, as /proc/PID/fd shows it: `/memfd:perquery-segment (deleted)`.
 pub const MEMFD_NAME: &core::ffi::CStr = c"perquery-segment";
 
@@ -145,7 +145,8 @@ pub mod session {
     pub const UID: usize = 1;
     /// CLOCK_MONOTONIC at the start of the unit in flight; 0: idle. Stored last at the start and first at the end.
     pub const START_NS: usize = 2;
-    /// dialect u8 | command u8 | text known u8.
+    /// dialect u8 | command u8 | where the unit's record will stand, 48 bits: its position in the segment + 1. Not 0: the
+    /// record is not published yet, but its text is there, and the words below say nothing about the text.
     pub const KIND: usize = 3;
     /// Connection id: MySQL thread id, PostgreSQL backend pid.
     pub const CONNECTION: usize = 4;

@@ -218,7 +218,7 @@ pub fn fuzz_segment(data: &[u8]) {
     );
     decode_all(&named, |_| (), || ());
     for n in 0..4 {
-        let _ = segment.session(n).and_then(|s| s.snapshot());
+        let _ = segment.session(n).and_then(|s| s.snapshot(&segment));
     }
     for hash in named {
         text(&segment, hash);

@@ -40,10 +40,15 @@
 //!       8  tid u32 | flags u16 | dialect u8 | command u8
 //!       9  bytes in u32 | bytes out u32    (of a session; a program's own statement has no such word)
 //!      10… inline text, zero padded to words, where the text hash is 0: as long as word 6 says, at most TEXT_CAP
+//!      …   where FLAG_COUNTED is set: weight, counters known, scaled, known for certain, and their values, as above
 //! ```
 //!
-//! It stands for a record with weight 1, one statement, and neither error nor counters but those that [`FLAG_UNSWITCHED`]
-//! means; where the dialect is MySQL's or MariaDB's and there is a word 9, also for no time spent waiting for the client.
+//! It stands for a record with one statement and no error; without [`FLAG_COUNTED`] also with weight 1 and no counters but
+//! those that [`FLAG_UNSWITCHED`] means; where the dialect is MySQL's or MariaDB's and there is a word 9, for no time spent
+//! waiting for the client.
+//!
+//! A session's short record is begun when its unit begins: its text is in the ring while the unit runs, though the record
+//! is not published yet; the session's slot says where.
 //!
 //! A new field means a new layout version, except in reserved places that old readers ignore.
 
@@ -69,6 +74,29 @@ pub const FIXED_WORDS: usize = 20;
 pub const SHORT_WORDS: usize = 9;
 /// Words of a session's short record without its text.
 pub const SHORT_SESSION_WORDS: usize = 10;
+/// Positions in a short record.
+pub mod short {
+    /// The session.
+    pub const UID: usize = 1;
+    /// Start of the unit.
+    pub const START_NS: usize = 2;
+    /// Latency and first byte.
+    pub const TIMES: usize = 3;
+    /// Identity hash.
+    pub const IDENTITY: usize = 4;
+    /// Text hash.
+    pub const TEXT: usize = 5;
+    /// Text length and unit number.
+    pub const TEXT_LEN: usize = 6;
+    /// Rows.
+    pub const ROWS: usize = 7;
+    /// Thread, flags, dialect, command.
+    pub const ABOUT: usize = 8;
+    /// Bytes of a session.
+    pub const BYTES: usize = 9;
+}
+/// Words behind the text of a counted short record, without the counters' values.
+pub const COUNTED_WORDS: usize = 4;
 /// No record is longer: fixed part, 64 counters, 64 members, a text of 4 KiB.
 pub const RECORD_MAX_WORDS: usize = FIXED_WORDS + 64 + 2 * MEMBERS_MAX + 512;
 /// A batch lists at most so many different statements; the rest is counted in `statements` only.
@@ -96,6 +124,8 @@ pub const FLAG_LATE_START: u32 = 1 << 7;
 pub const FLAG_STOPPED_EARLY: u32 = 1 << 8;
 /// The weight is that of the thread's time slice: all executions that began in it were chosen together.
 pub const FLAG_CHOSEN_BY_SLICE: u32 = 1 << 9;
+/// Of a short record only: counters follow its text.
+pub const FLAG_COUNTED: u32 = 1 << 14;
 /// Of a short record only: the thread was not switched, so its CPU time was the latency.
 pub const FLAG_UNSWITCHED: u32 = 1 << 15;
 /// The counters that this means: CPU time, and no switches.
@@ -191,17 +221,25 @@ mod owned {
         }
         let dialect = Dialect::from_u8((rest >> 48) as u8);
         let (mut bytes, mut inline) = (0, Vec::new());
-        if let Some((first, text_words)) = of_session.split_first() {
+        let (mut weight, mut exact) = (1.0, counts.known);
+        if let Some((first, rest)) = of_session.split_first() {
             bytes = *first;
-            if matches!(dialect, Dialect::MySql | Dialect::MariaDb) {
-                counts.set(CLIENT_WAIT_NS, 0);
-            }
             let length = if text_hash == 0 { (text as u32 as usize).min(TEXT_CAP) } else { 0 };
-            if text_words.len() != length.div_ceil(8) {
-                return None;
-            }
+            let (text_words, rest) = rest.split_at_checked(length.div_ceil(8))?;
             inline = text_words.iter().flat_map(|w| w.to_le_bytes()).collect();
             inline.truncate(length);
+            if flags & FLAG_COUNTED != 0 {
+                let ([bits, known, scaled, certain], values) = rest.split_first_chunk::<COUNTED_WORDS>()?;
+                weight = weight_of(*bits)?;
+                counts = counters_of(*known, *scaled, values)?;
+                exact = *certain & *known;
+            } else if !rest.is_empty() {
+                return None;
+            }
+            if matches!(dialect, Dialect::MySql | Dialect::MariaDb) {
+                counts.set(CLIENT_WAIT_NS, 0);
+                exact |= 1 << CLIENT_WAIT_NS;
+            }
         }
         Some(Execution {
             kind: KIND_EXECUTION,
@@ -217,17 +255,35 @@ mod owned {
             rows_affected: high(rows),
             bytes_in: low(bytes),
             bytes_out: high(bytes),
-            weight: 1.0,
-            exact: counts.known,
+            weight,
+            exact,
             counts,
             unit: high(text) as u32,
             tid: rest as u32,
-            flags: flags & !FLAG_UNSWITCHED,
+            flags: flags & !(FLAG_UNSWITCHED | FLAG_COUNTED),
             statements: 1,
             dialect,
             command: Command::from_u8((rest >> 56) as u8),
             ..Execution::default()
         })
+    }
+
+    /// One over a probability; anything else is refused.
+    fn weight_of(bits: u64) -> Option<f64> {
+        Some(f64::from_bits(bits)).filter(|weight| weight.is_finite() && *weight >= 1.0)
+    }
+
+    /// The counters of a mask from their values, lowest first, of which there must be as many.
+    fn counters_of(known: u64, scaled: u64, values: &[u64]) -> Option<Counts> {
+        if values.len() != known.count_ones() as usize {
+            return None;
+        }
+        let mut counts = Counts { known, scaled: scaled & known, ..Counts::new() };
+        let ids = (0..64).filter(|id| known & 1 << id != 0);
+        for (id, value) in ids.zip(values) {
+            *counts.values.get_mut(id as usize)? = *value;
+        }
+        Some(counts)
     }
 
     fn decode_long(words: &[u64]) -> Option<Execution> {
@@ -237,15 +293,8 @@ mod owned {
         let known = fixed[13];
         let members_n = (fixed[17] >> 48) as usize;
         let inline = high(fixed[7]) as usize;
-        let mut rest = words.get(FIXED_WORDS..)?;
-        let mut counts = Counts { known, scaled: fixed[14] & known, ..Counts::new() };
-        for id in 0..64u8 {
-            if known & (1 << id) != 0 {
-                let (value, after) = rest.split_first()?;
-                *counts.values.get_mut(id as usize)? = *value;
-                rest = after;
-            }
-        }
+        let (values, rest) = words.get(FIXED_WORDS..)?.split_at_checked(known.count_ones() as usize)?;
+        let counts = counters_of(known, fixed[14], values)?;
         if members_n > MEMBERS_MAX {
             return None;
         }
@@ -255,10 +304,7 @@ mod owned {
         let text_words = rest.get(..inline.div_ceil(8))?;
         let mut text: Vec<u8> = text_words.iter().flat_map(|w| w.to_le_bytes()).collect();
         text.truncate(inline);
-        let weight = f64::from_bits(fixed[12]);
-        if !weight.is_finite() || weight < 1.0 {
-            return None;
-        }
+        let weight = weight_of(fixed[12])?;
         let state = fixed[18].to_le_bytes();
         Some(Execution {
             kind: (fixed[0] >> 32) as u16,

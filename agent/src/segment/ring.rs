@@ -39,7 +39,8 @@ pub struct Ring<'a> {
     pub skip_to: &'a AtomicU64,
 }
 
-/// Room for one record.
+/// Room for one record. It is the producer's until it publishes this record or another one.
+#[derive(Clone, Copy)]
 pub struct Slot<'a> {
     words: &'a [AtomicU64],
     head: &'a AtomicU64,
@@ -65,6 +66,18 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// Sets these words. A record that has not the last of them stays as it is.
+    #[inline(always)]
+    pub fn set_some<const N: usize>(&self, values: [(usize, u64); N]) {
+        // One look for all of them: positions are constants, in ascending order.
+        let Some(words) = values.last().and_then(|(last, _)| self.words.get(..*last + 1)) else { return };
+        for (at, value) in values {
+            if let Some(word) = words.get(at) {
+                word.store(value, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Writes `bytes` from word `at` on, the last word filled up with zeros.
     #[inline]
     pub fn set_bytes(&self, at: usize, bytes: &[u8]) {
@@ -82,8 +95,32 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// Hands the record to the consumer.
+    /// Word `at` of the record; 0 outside of it.
+    pub fn get(&self, at: usize) -> u64 {
+        self.words.get(at).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    /// The record's words.
+    #[inline(always)]
+    pub fn words(&self) -> &'a [AtomicU64] {
+        self.words
+    }
+
+    /// The record, which became shorter than there is room for, has `n` words.
     #[inline]
+    pub fn shorten(&mut self, n: usize) {
+        if let Some(words) = self.words.get(..n)
+            && let Some(first) = words.first()
+        {
+            self.end = self.end.wrapping_sub((self.words.len() - n) as u64);
+            self.words = words;
+            let kind = first.load(Ordering::Relaxed) >> 32;
+            first.store(header(n, kind as u16), Ordering::Relaxed);
+        }
+    }
+
+    /// Hands the record to the consumer.
+    #[inline(always)]
     pub fn publish(self) {
         // Release: the record's words are visible to whoever sees the new head.
         self.head.store(self.end, Ordering::Release);
@@ -107,50 +144,36 @@ impl<'a> Ring<'a> {
     /// position makes no sense.
     #[inline(always)]
     pub fn reserve(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
+        match self.reserve_here(n, kind) {
+            Some(slot) => Some(slot),
+            None => self.reserve_elsewhere(n, kind),
+        }
+    }
+
+    /// The same where it is in one piece behind the last one, which is the usual case. (A jump that the consumer has not
+    /// seen only makes the ring look fuller.)
+    #[inline(always)]
+    pub fn reserve_here(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
         let length = self.length();
         // Relaxed: only this side writes `head`.
         let head = self.head.load(Ordering::Relaxed);
         // Acquire: pairs with the consumer's Release; its reads of the words given back are done.
         let used = head.wrapping_sub(self.tail.load(Ordering::Acquire));
         let place = head & (length - 1);
-        // The usual case: not empty, room for it, and that in one piece. (A jump that the consumer has not seen only makes
-        // the ring look fuller.)
         let free = length.wrapping_sub(used);
-        if used == 0 || used > length || n as u64 > free || place + n as u64 > length {
-            let Ring { words, head, tail, skip_from, skip_to } = *self;
-            return Self::reserve_after_a_look(words, head, tail, skip_from, skip_to, n, kind);
+        // More used than there is makes more free than there is.
+        if free > length || n as u64 > free || used == 0 && place > REWIND_WORDS {
+            return None;
         }
-        self.slot(head, n, kind)
-    }
-
-    /// `n` words from position `head` on, which are free.
-    #[inline(always)]
-    fn slot(&self, head: u64, n: usize, kind: u16) -> Option<Slot<'a>> {
-        let place = (head & (self.length() - 1)) as usize;
-        let words = self.words.get(place..place + n)?;
+        let words = self.words.get(place as usize..)?.get(..n)?;
         words.first()?.store(header(n, kind), Ordering::Relaxed);
         Some(Slot { words, head: self.head, end: head.wrapping_add(n as u64) })
     }
 
-    /// The same in all other cases. (The ring in parts: in the usual case it need not be put together then.)
-    #[inline(never)]
-    fn reserve_after_a_look(
-        words: &'a [AtomicU64],
-        head: &'a AtomicU64,
-        tail: &'a AtomicU64,
-        skip_from: &'a AtomicU64,
-        skip_to: &'a AtomicU64,
-        n: usize,
-        kind: u16,
-    ) -> Option<Slot<'a>> {
-        let ring = Ring { words, head, tail, skip_from, skip_to };
-        ring.reserve_slowly(n, kind)
-    }
-
-    #[inline(always)]
-    fn reserve_slowly(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
+    /// The same in all other cases.
+    pub fn reserve_elsewhere(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
         let length = self.length();
-        let mut head = self.head.load(Ordering::Relaxed);
+        let head = self.head.load(Ordering::Relaxed);
         let mut tail = self.tail.load(Ordering::Acquire);
         // Relaxed: only this side writes them.
         let (skip_from, skip_to) =
@@ -164,14 +187,12 @@ impl<'a> Ring<'a> {
             return None;
         }
         let place = head & (length - 1);
-        let mut free = length - used;
+        let free = length - used;
+        let mut begin = head;
         if used == 0 && place > REWIND_WORDS && self.tail.load(Ordering::Relaxed) == head {
-            let next_lap = head.wrapping_add(length - place);
+            begin = head.wrapping_add(length - place);
             self.skip_from.store(head, Ordering::Relaxed);
-            self.skip_to.store(next_lap, Ordering::Relaxed);
-            // Not published here: the Release in `publish` makes the jump and the record visible together. A producer
-            // killed in between leaves a jump that the head has not made; the next one jumps anew.
-            head = next_lap;
+            self.skip_to.store(begin, Ordering::Relaxed);
         } else if place + n as u64 > length {
             let pad = length - place;
             if pad + n as u64 > free {
@@ -179,15 +200,17 @@ impl<'a> Ring<'a> {
             }
             let first = self.words.get(place as usize)?;
             first.store(header(pad as usize, KIND_PAD), Ordering::Relaxed);
-            head = head.wrapping_add(pad);
-            // Published at once: the pad stands whether or not the record follows.
-            self.head.store(head, Ordering::Release);
-            free -= pad;
-        }
-        if n as u64 > free {
+            begin = head.wrapping_add(pad);
+        } else if n as u64 > free {
             return None;
         }
-        self.slot(head, n, kind)
+        // Release: a jump, or a pad, is seen with the position behind it. Published at once: both stand whether or not the
+        // record follows.
+        self.head.store(begin, Ordering::Release);
+        let place = (begin & (length - 1)) as usize;
+        let words = self.words.get(place..place + n)?;
+        words.first()?.store(header(n, kind), Ordering::Relaxed);
+        Some(Slot { words, head: self.head, end: begin.wrapping_add(n as u64) })
     }
 
     /// Hands the published records to `take`, each as `to[..]`, at most as many as there were at the call; gives their

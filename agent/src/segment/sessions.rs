@@ -3,7 +3,9 @@
 //! One thread at a time writes a slot. A reader takes the start time, the rest, and the start time again: equal and not
 //! zero means that what it has belongs together.
 
+use super::Segment;
 use super::layout::{SESSION_WORDS, session as at};
+use super::record::{SHORT_SESSION_WORDS, short};
 use super::view::{load_bytes, store_bytes};
 use crate::protocol::{Command, Dialect};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +43,25 @@ pub struct InFlight {
     /// The beginning of the text.
     pub prefix: [u8; at::PREFIX_WORDS * 8],
 }
+
+impl InFlight {
+    /// The text is in the record that begins with `words`, if that is still this unit's.
+    fn take_text(&mut self, words: &[AtomicU64]) {
+        (self.text_hash, self.text_len, self.prefix_len) = (0, 0, 0);
+        let word = |at: usize| words.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
+        if word(short::UID) != self.uid || word(short::START_NS) != self.start_ns {
+            return;
+        }
+        self.text_len = word(short::TEXT_LEN) as u32;
+        self.prefix_len = self.prefix.len().min(self.text_len as usize);
+        let text = words.get(SHORT_SESSION_WORDS..).unwrap_or(&[]);
+        let prefix = self.prefix.get_mut(..self.prefix_len).unwrap_or(&mut []);
+        load_bytes(text, prefix);
+    }
+}
+
+/// Where the record's position is in the slot's word of the kind.
+const RECORD_SHIFT: u32 = 16;
 
 static NONE: AtomicU64 = AtomicU64::new(0);
 
@@ -120,6 +141,18 @@ impl<'a> SessionSlot<'a> {
         self.word(at::START_NS).store(start_ns, Ordering::Release);
     }
 
+    /// A unit is about to start whose record, of which all but its end is written, stands at `position` in the segment;
+    /// [`start_again`](Self::start_again) says when.
+    #[inline(always)]
+    pub fn show_record(&self, command: Command, position: usize) {
+        // Release fence: as in `start`.
+        core::sync::atomic::fence(Ordering::Release);
+        let kind = self.word(at::KIND);
+        let dialect = kind.load(Ordering::Relaxed) & 0xff;
+        let place = (position as u64 + 1) << RECORD_SHIFT;
+        kind.store(dialect | (command as u64) << 8 | place, Ordering::Relaxed);
+    }
+
     /// The unit that was described last starts, or another one with the same text.
     #[inline]
     pub fn start_again(&self, start_ns: u64) {
@@ -132,8 +165,8 @@ impl<'a> SessionSlot<'a> {
         self.word(at::START_NS).store(0, Ordering::Release);
     }
 
-    /// What the slot shows, or `None` when it is free or changed while it was read.
-    pub fn snapshot(&self) -> Option<InFlight> {
+    /// What the slot shows, or `None` when it is free or changed while it was read. `segment` is the one that it is in.
+    pub fn snapshot(&self, segment: &Segment<'_>) -> Option<InFlight> {
         let owner = self.word(at::OWNER).load(Ordering::Acquire);
         if owner == 0 {
             return None;
@@ -154,7 +187,12 @@ impl<'a> SessionSlot<'a> {
             prefix_len: ((lengths >> 32) as usize).min(at::PREFIX_WORDS * 8),
             prefix: [0; at::PREFIX_WORDS * 8],
         };
-        load_bytes(self.words.get(at::PREFIX..SESSION_WORDS).unwrap_or(&[]), &mut seen.prefix);
+        let place = kind >> RECORD_SHIFT;
+        if place == 0 {
+            load_bytes(self.words.get(at::PREFIX..SESSION_WORDS).unwrap_or(&[]), &mut seen.prefix);
+        } else {
+            seen.take_text(segment.words_from(place as usize - 1));
+        }
         // Acquire fence: the loads above come before the ones below.
         core::sync::atomic::fence(Ordering::Acquire);
         let same = self.word(at::START_NS).load(Ordering::Relaxed) == start_ns

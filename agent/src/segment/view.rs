@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The words of a segment and where the parts lie in it. A copy is two words and a few sizes.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Segment<'a> {
     words: &'a [AtomicU64],
     /// The control page, found once: every query looks at it.
@@ -80,6 +81,17 @@ impl<'a> Segment<'a> {
     #[inline]
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// The words from position `at` on.
+    pub(super) fn words_from(&self, at: usize) -> &'a [AtomicU64] {
+        self.words.get(at..).unwrap_or(&[])
+    }
+
+    /// The position of `words`, which are some of the segment's.
+    #[inline(always)]
+    pub(crate) fn position_of(&self, words: &[AtomicU64]) -> usize {
+        words.as_ptr().addr().wrapping_sub(self.words.as_ptr().addr()) / size_of::<AtomicU64>()
     }
 
     /// A word of the header. Outside the header it is word 0.

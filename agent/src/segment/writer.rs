@@ -2,12 +2,12 @@
 
 use super::Lane;
 use super::record::{
-    FIXED_WORDS, FLAG_UNSWITCHED, KIND_SHORT, MEMBERS_MAX, NO_FIRST_BYTE, SHORT_SESSION_WORDS, SHORT_WORDS,
-    UNSWITCHED_MASK,
+    COUNTED_WORDS, FIXED_WORDS, FLAG_UNSWITCHED, KIND_SHORT, MEMBERS_MAX, NO_FIRST_BYTE, SHORT_SESSION_WORDS,
+    SHORT_WORDS, UNSWITCHED_MASK, short,
 };
 use super::ring::Slot;
 use crate::counters::Counts;
-use crate::protocol::{Command, Dialect, Member};
+use crate::protocol::{Command, Dialect, Member, TEXT_CAP};
 
 /// The fixed part of a record; see [`record`](super::record) for the meaning.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +48,7 @@ pub fn write_inline(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Mem
     let members = members.get(..MEMBERS_MAX).unwrap_or(members);
     let counters = counts.known.count_ones() as usize;
     let words = FIXED_WORDS + counters + 2 * members.len() + text.len().div_ceil(8);
-    let Some(slot) = lane.ring().reserve(words, f.kind) else {
+    let Some(slot) = lane.reserve(words, f.kind) else {
         lane.count_drop();
         return false;
     };
@@ -76,13 +76,7 @@ pub fn write_inline(lane: &Lane<'_>, f: &Fields, counts: &Counts, members: &[Mem
         f.exact,
     ]);
     let mut at = FIXED_WORDS;
-    let mut known = counts.known;
-    while known != 0 {
-        let id = known.trailing_zeros() as u8;
-        slot.set(at, counts.get(id).unwrap_or(0));
-        at += 1;
-        known &= known - 1;
-    }
+    at += set_counters(&slot, at, counts);
     for member in members {
         slot.set(at, member.text.hash);
         slot.set(at + 1, pair(member.text.full_len, member.executions));
@@ -109,7 +103,7 @@ pub fn write_short(lane: &Lane<'_>, f: &Fields) -> Option<bool> {
     if f.error_code != 0 {
         return None;
     }
-    let Some(slot) = lane.ring().reserve(SHORT_WORDS, KIND_SHORT) else {
+    let Some(slot) = lane.reserve(SHORT_WORDS, KIND_SHORT) else {
         lane.count_drop();
         return Some(false);
     };
@@ -128,59 +122,87 @@ pub fn write_short(lane: &Lane<'_>, f: &Fields) -> Option<bool> {
     Some(true)
 }
 
-/// What a session's short record has of its own.
+/// What is known of a session's unit when it begins.
 #[derive(Clone, Copy)]
 #[allow(missing_docs)] // the names are those of the record's own description
-pub struct Brief {
+pub struct Begun {
     pub session_uid: u64,
-    pub start_ns: u64,
-    pub latency_ns: u32,
-    /// `u32::MAX`: none.
-    pub first_byte_ns: u32,
     pub identity_hash: u64,
     pub text_hash: u64,
     pub text_len: u32,
     pub unit: u32,
-    pub rows_returned: u32,
-    pub rows_affected: u32,
     pub tid: u32,
-    /// Also [`FLAG_UNSWITCHED`].
-    pub flags: u32,
     pub dialect: Dialect,
     pub command: Command,
-    pub bytes_in: u32,
-    pub bytes_out: u32,
 }
 
-/// Room for a session's short record with `text`, to be filled by [`write_brief`]; `None` when the ring has none, which is
-/// counted in the lane.
+/// Room for a session's short record with `text` and so many `counters`; 0: it is to have none. `None` when the ring has no
+/// room.
 #[inline(always)]
-pub fn reserve_brief<'a>(lane: &Lane<'a>, text: &[u8]) -> Option<Slot<'a>> {
-    let slot = lane.ring().reserve(SHORT_SESSION_WORDS + text.len().div_ceil(8), KIND_SHORT);
-    if slot.is_none() {
-        lane.count_drop();
-    }
-    slot
+pub fn reserve_brief<'a>(lane: &Lane<'a>, text: &[u8], counters: u32) -> Option<Slot<'a>> {
+    let counted = if counters == 0 { 0 } else { COUNTED_WORDS + counters as usize };
+    lane.reserve(SHORT_SESSION_WORDS + text.len().div_ceil(8) + counted, KIND_SHORT)
 }
 
-/// Writes a session's short record; `text` is that which room was made for, and its `text_hash` 0 where there is one.
+/// Begins the record for which room was made: everything is written that is known now, but for the start. `text` has at most
+/// TEXT_CAP bytes, and none where there is a `text_hash`.
 #[inline(always)]
-pub fn write_brief(slot: Slot<'_>, b: &Brief, text: &[u8]) {
-    slot.set_fixed(&[
-        b.session_uid,
-        b.start_ns,
-        pair(b.latency_ns, b.first_byte_ns),
-        b.identity_hash,
-        b.text_hash,
-        pair(b.text_len, b.unit),
-        pair(b.rows_returned, b.rows_affected),
-        pair(b.tid, b.flags & 0xffff | (b.dialect as u32) << 16 | (b.command as u32) << 24),
-        pair(b.bytes_in, b.bytes_out),
+pub fn begin_brief(slot: &Slot<'_>, b: &Begun, text: &[u8]) {
+    let about = (b.dialect as u32) << 16 | (b.command as u32) << 24;
+    slot.set_some([
+        (short::UID, b.session_uid),
+        (short::IDENTITY, b.identity_hash),
+        (short::TEXT, b.text_hash),
+        (short::TEXT_LEN, pair(b.text_len, b.unit)),
+        (short::ABOUT, pair(b.tid, about)),
     ]);
     if !text.is_empty() {
         slot.set_bytes(SHORT_SESSION_WORDS, text);
     }
+}
+
+/// Writes what was answered and how many bytes went over the wire into a record that was begun.
+#[inline(always)]
+pub fn answer_brief(slot: &Slot<'_>, answer: u64, bytes_in: u32, bytes_out: u32) {
+    slot.set_some([(short::ROWS, answer), (short::BYTES, pair(bytes_in, bytes_out))]);
+}
+
+/// Ends a record that was begun and answered, and publishes it. `u32::MAX` as the first byte's time: there was none. `flags`:
+/// also [`FLAG_UNSWITCHED`](super::record::FLAG_UNSWITCHED) and [`FLAG_COUNTED`](super::record::FLAG_COUNTED).
+#[inline(always)]
+pub fn end_brief(slot: Slot<'_>, latency_ns: u32, first_byte_ns: u32, flags: u32) {
+    slot.set_some([(short::TIMES, pair(latency_ns, first_byte_ns))]);
+    if flags != 0 {
+        slot.set(short::ABOUT, slot.get(short::ABOUT) | u64::from(flags & 0xffff) << 32);
+    }
     slot.publish();
+}
+
+/// Puts counters behind the text of a record that was begun with room for them, to be ended with [`FLAG_COUNTED`].
+#[inline(always)]
+pub fn add_counters(slot: &mut Slot<'_>, weight: f64, counts: &Counts, exact: u64) {
+    let length = slot.get(short::TEXT_LEN) as u32 as usize;
+    let inline = if slot.get(short::TEXT) == 0 { length.min(TEXT_CAP) } else { 0 };
+    let mut at = SHORT_SESSION_WORDS + inline.div_ceil(8);
+    for word in [weight.to_bits(), counts.known, counts.scaled, exact] {
+        slot.set(at, word);
+        at += 1;
+    }
+    slot.shorten(at + set_counters(slot, at, counts));
+}
+
+/// Writes the known counters from word `at` on; how many.
+#[inline(always)]
+fn set_counters(slot: &Slot<'_>, at: usize, counts: &Counts) -> usize {
+    let mut n = 0;
+    let mut known = counts.known;
+    while known != 0 {
+        let id = known.trailing_zeros() as u8;
+        slot.set(at + n, counts.get(id).unwrap_or(0));
+        n += 1;
+        known &= known - 1;
+    }
+    n
 }
 
 fn pair(low: u32, high: u32) -> u64 {
@@ -194,7 +216,10 @@ mod tests {
     use crate::counters::CLIENT_WAIT_NS;
     use crate::protocol::TextRef;
     use crate::segment::Segment;
-    use crate::segment::record::{FLAG_CHOSEN_BY_SLICE, KIND_EXECUTION, RECORD_MAX_WORDS, decode};
+    use crate::segment::record::{
+        FLAG_CHOSEN_BY_SLICE, FLAG_COUNTED, KIND_EXECUTION, RECORD_MAX_WORDS, decode,
+    };
+    use core::sync::atomic::Ordering::Relaxed;
     use std::vec::Vec;
 
     /// An execution of which there is little to say.
@@ -223,26 +248,29 @@ mod tests {
         command: Command::Sqlite,
     };
 
-    /// The same as a session's short record.
-    fn brief_of(f: &Fields, unswitched: bool) -> Brief {
-        Brief {
+    /// The same as a session's short record, with its text and its counters.
+    fn write_brief(lane: &Lane<'_>, f: &Fields, text: &[u8], flags: u32, counted: Option<&Counts>) {
+        let begun = Begun {
             session_uid: f.session_uid,
-            start_ns: f.start_ns,
-            latency_ns: f.latency_ns as u32,
-            first_byte_ns: f.first_byte_ns as u32,
             identity_hash: f.identity_hash,
             text_hash: f.text_hash,
             text_len: f.text_len,
             unit: f.unit,
-            rows_returned: f.rows_returned as u32,
-            rows_affected: f.rows_affected as u32,
             tid: f.tid,
-            flags: f.flags | if unswitched { FLAG_UNSWITCHED } else { 0 },
             dialect: f.dialect,
             command: f.command,
-            bytes_in: f.bytes_in as u32,
-            bytes_out: f.bytes_out as u32,
+        };
+        let mut slot = reserve_brief(lane, text, counted.map_or(0, |_| 64)).unwrap();
+        begin_brief(&slot, &begun, text);
+        slot.set(short::START_NS, f.start_ns);
+        let mut flags = f.flags | flags;
+        if let Some(counts) = counted {
+            add_counters(&mut slot, f.weight, counts, f.exact);
+            flags |= FLAG_COUNTED;
         }
+        let rows = pair(f.rows_returned as u32, f.rows_affected as u32);
+        answer_brief(&slot, rows, f.bytes_in as u32, f.bytes_out as u32);
+        end_brief(slot, f.latency_ns as u32, f.first_byte_ns as u32, flags);
     }
 
     #[test]
@@ -308,9 +336,8 @@ mod tests {
                 command: Command::Execute,
                 ..PLAIN
             };
-            let brief = brief_of(&long, unswitched);
             assert!(write(&lane, &long, &counts, &[], text));
-            write_brief(reserve_brief(&lane, text).unwrap(), &brief, text);
+            write_brief(&lane, &long, text, if unswitched { FLAG_UNSWITCHED } else { 0 }, None);
             let mut seen = Vec::new();
             lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |w| seen.push(decode(w).unwrap())).unwrap();
             let [long, short] = &seen[..] else { panic!("two records") };
@@ -319,16 +346,52 @@ mod tests {
     }
 
     #[test]
-    fn a_short_record_whose_length_contradicts_its_text_is_refused() {
+    fn a_counted_short_record_says_the_same_as_a_long_one() {
         let words = words(SMALL);
         let segment = Segment::format(&words, SMALL, 1, 1, b"").unwrap();
         let lane = segment.lane(2).unwrap();
-        let slot = reserve_brief(&lane, b"select 1").unwrap();
-        slot.set(6, 4000);
-        slot.publish();
+        for text in [b"".as_slice(), b"select 1", b"select 1 from where", &[b'x'; 5000]] {
+            let mut counts = Counts::new();
+            for (id, value) in [(0, 111), (4, 444), (48, 4848)] {
+                counts.set(id, value);
+            }
+            counts.scaled = 1 << 48;
+            let fields = Fields {
+                text_hash: if text.is_empty() { 8 } else { 0 },
+                text_len: text.len() as u32,
+                weight: 2.5,
+                exact: 0b10001,
+                dialect: Dialect::Postgres,
+                ..PLAIN
+            };
+            let text = text.get(..TEXT_CAP).unwrap_or(text);
+            assert!(write(&lane, &fields, &counts, &[], text));
+            write_brief(&lane, &fields, text, 0, Some(&counts));
+            let mut seen = Vec::new();
+            lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |w| seen.push(decode(w).unwrap())).unwrap();
+            let [long, short] = &seen[..] else { panic!("two records") };
+            assert_eq!(std::format!("{long:?}"), std::format!("{short:?}"));
+        }
+    }
+
+    #[test]
+    fn a_short_record_whose_length_contradicts_what_is_in_it_is_refused() {
+        let words = words(SMALL);
+        let segment = Segment::format(&words, SMALL, 1, 1, b"").unwrap();
+        let lane = segment.lane(2).unwrap();
+        let fields = Fields { text_hash: 0, text_len: 8, ..PLAIN };
+        let mut counts = Counts::new();
+        counts.set(0, 111);
+        let counted = SHORT_SESSION_WORDS + 1;
+        for (at, wrong) in [(short::TEXT_LEN, 4000), (short::TEXT_LEN, 0), (counted, 0), (counted + 1, 7)] {
+            let begin = lane.ring().head.load(Relaxed) as usize;
+            write_brief(&lane, &fields, b"select 1", 0, Some(&counts));
+            lane.ring().words[begin + at].store(wrong, Relaxed);
+        }
+        write_brief(&lane, &fields, b"select 1", FLAG_COUNTED, None);
         let mut refused = 0;
         lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |w| refused += u32::from(decode(w).is_none())).unwrap();
-        assert_eq!(refused, 1);
+        assert_eq!(refused, 5);
     }
 
     #[test]

@@ -7,13 +7,14 @@
 //! `busy` word is held.
 #![allow(unsafe_code)]
 
-use super::quiet::{ASIDE, LOUD};
+use super::quiet::{ASIDE, LOUD, TLS};
+use super::quiet_postgres::POSTGRES;
 use super::state::Session;
 use crate::sys::memory;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-/// A place for a session.
+/// A place for a session. What every query touches of it is in its first three cache lines.
 #[repr(C, align(64))]
 pub struct Cell {
     /// 1 while a thread is inside.
@@ -68,6 +69,20 @@ impl Cell {
     #[inline(always)]
     pub(super) fn stands_aside(&self) -> bool {
         self.quiet.load(Ordering::Relaxed) & ASIDE != 0
+    }
+
+    /// True when the session stands aside, and its plain text is on the socket.
+    #[inline(always)]
+    pub fn is_plainly_aside(&self) -> bool {
+        // Relaxed: a session is handed from thread to thread by the server's own synchronisation.
+        self.quiet.load(Ordering::Relaxed) & (ASIDE | TLS) == ASIDE
+    }
+
+    /// True when a write to its socket is nobody's business. A glance.
+    #[inline(always)]
+    pub fn writes_pass(&self) -> bool {
+        let word = self.quiet.load(Ordering::Relaxed);
+        word & ASIDE != 0 && word & (POSTGRES | TLS) != POSTGRES
     }
 
     /// True while a unit goes the direct way: the session's machine does not know of it.

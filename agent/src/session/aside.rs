@@ -10,9 +10,8 @@ use super::thread::Thread;
 use crate::protocol::{Direction, Machine};
 use core::sync::atomic::Ordering;
 
-/// A session that stood aside is back after a read; with the header that was kept, if one was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Back(Option<[u8; quiet::HEADER_BYTES]>);
+/// The header of a MySQL command.
+pub(super) type Header = [u8; quiet::HEADER_BYTES];
 
 /// A session that stood aside is back after a write: in the middle of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +33,8 @@ impl Engine {
             return None;
         }
         // Cipher text is nobody's business.
-        Some(if (word & quiet::TLS != 0) == at_tls { Ticket::new(cell, true) } else { Ticket::NONE })
+        let is_seen = (word & quiet::TLS != 0) == at_tls;
+        Some(if is_seen { Ticket::of(cell, word) } else { Ticket::NONE })
     }
 
     /// The same before a write.
@@ -45,7 +45,7 @@ impl Engine {
             return None;
         }
         let is_seen = postgres::is_ours(word) && (word & quiet::TLS != 0) == at_tls;
-        Some(if is_seen { Ticket::new(cell, true) } else { Ticket::NONE })
+        Some(if is_seen { Ticket::of(cell, word) } else { Ticket::NONE })
     }
 
     /// Before a read of the socket of the session in `cell`, without the thread's state: the ticket of a session that
@@ -55,6 +55,18 @@ impl Engine {
         self.quiet_read(cell, false)
     }
 
+    /// The ticket of a session that [is plainly aside](Cell::is_plainly_aside), for a read.
+    #[inline(always)]
+    pub fn ticket_aside(&self, cell: &'static Cell) -> Ticket {
+        Ticket::of(cell, cell.quiet.load(Ordering::Relaxed))
+    }
+
+    /// True for what nearly every read for a command's header brings, of which its body says enough.
+    #[inline(always)]
+    pub fn is_usual_header(&self, bytes: &[u8; quiet::HEADER_BYTES]) -> bool {
+        quiet::is_usual_header(*bytes)
+    }
+
     /// Before a write to the socket of the session in `cell`: the ticket of a session that stands aside;
     /// [`Ticket::NONE`]: nothing at all is to be done.
     #[inline(always)]
@@ -62,34 +74,49 @@ impl Engine {
         self.quiet_write(cell, false)
     }
 
-    /// After a read for at most `requested` bytes whose session stood aside: `None`: that was all. Else the session is
-    /// back, and [`read_end_back`](Self::read_end_back) has to follow.
+    /// The generation of the capture that is on; 0: it is off.
     #[inline(always)]
-    pub fn read_end_aside(&self, ticket: Ticket, requested: usize, bytes: &[u8]) -> Option<Back> {
-        let cell = ticket.cell()?;
+    pub fn capture(&self) -> u64 {
+        self.process.segment().map_or(0, |segment| segment.control().capture())
+    }
+
+    /// After a read for at most `requested` bytes whose session stood aside, while capture is off: true when that was all.
+    #[inline(always)]
+    pub fn passes_while_off(&self, ticket: Ticket, requested: usize, bytes: &[u8]) -> bool {
+        let Some(cell) = ticket.cell() else { return true };
         let word = cell.quiet.load(Ordering::Relaxed);
         if postgres::is_ours(word) {
-            if postgres::is_capturing(word) {
-                cell.quiet.store(quiet::LOUD, Ordering::Relaxed);
-                return Some(Back(None));
-            }
-            return self.postgres_read_end(cell, bytes).then_some(Back(None));
-        }
-        match quiet::after_read(cell, word, requested, bytes, || self.is_capturing()) {
-            After::Quiet => None,
-            After::Loud => Some(Back(None)),
-            After::LoudFrom(header) => Some(Back(Some(header))),
+            postgres::passes_while_off(cell, word, bytes)
+        } else {
+            quiet::passes_while_off(word, requested, bytes)
         }
     }
 
-    #[inline(always)]
-    fn is_capturing(&self) -> bool {
-        self.process.segment().is_some_and(|segment| segment.control().capture() != 0)
-    }
-
+    /// After a read whose session stood aside, of which there is more to do than in passing.
     #[inline(never)]
-    fn postgres_read_end(&self, cell: &Cell, bytes: &[u8]) -> bool {
-        postgres::after_read(cell, cell.quiet.load(Ordering::Relaxed), self.is_capturing(), bytes)
+    pub fn read_end_aside(&self, t: &mut Thread, ticket: Ticket, requested: usize, bytes: &[u8]) {
+        let Some(cell) = ticket.cell() else { return };
+        let word = cell.quiet.load(Ordering::Relaxed);
+        if word & quiet::ASIDE == 0 {
+            // Another thread was at the socket meanwhile.
+            return;
+        }
+        let capturing = self.capture() != 0;
+        let header = if postgres::is_ours(word) {
+            if !postgres::after_read(cell, word, capturing, bytes) {
+                return;
+            }
+            None
+        } else {
+            match quiet::after_read(cell, word, requested, bytes, capturing) {
+                After::Quiet => return,
+                After::Loud => None,
+                After::LoudFrom(header) => Some(header),
+            }
+        };
+        if !self.start_at_last(t, cell, header, bytes) {
+            self.follow(t, cell, header, bytes);
+        }
     }
 
     /// After a write whose session stood aside: `None`: that was all. Else the session is back, and
@@ -104,26 +131,13 @@ impl Engine {
         postgres::after_write(cell, word, bytes).map(BackInAnswer)
     }
 
-    /// The session is back: its machine gets the header that was kept, and the bytes.
-    #[inline(always)]
-    pub fn read_end_back(&self, t: &mut Thread, ticket: Ticket, back: Back, bytes: &[u8]) {
-        let Some(cell) = ticket.cell() else { return };
-        let goes_directly = match back {
-            Back(Some(header)) => self.start_directly(t, cell, header, bytes),
-            Back(None) => self.start_postgres_directly(t, cell, bytes),
-        };
-        if goes_directly {
-            return;
-        }
-        self.read_end_back_at_length(t, cell, back, bytes);
-    }
-
-    #[inline(never)]
-    fn read_end_back_at_length(&self, t: &mut Thread, cell: &'static Cell, back: Back, bytes: &[u8]) {
+    /// The session is back: its machine gets the header that was passed over, and the bytes.
+    fn follow(&self, t: &mut Thread, cell: &'static Cell, header: Option<Header>, bytes: &[u8]) {
         let entry = cell.entry();
+        cell.quiet.store(quiet::LOUD, Ordering::Relaxed);
         self.visit(t, cell, |engine, t, s, segment| {
             let capturing = segment.control().capture() != 0;
-            if let Back(Some(header)) = back {
+            if let Some(header) = header {
                 if s.whole_command(header, bytes, capturing) {
                     s.bytes_in = s.bytes_in.wrapping_add((header.len() + bytes.len()) as u64);
                     return engine.start_unit_here(t, entry, s, segment);
@@ -161,7 +175,7 @@ impl Engine {
     }
 
     /// A session whose machine is at rest stands aside until something matters. Asked before a read; of a MySQL session,
-    /// before a read for a command's header. True when it stands aside now.
+    /// before a read for a command's header. The ticket of that read.
     #[inline]
     pub(super) fn stand_aside(
         &self,
@@ -169,23 +183,25 @@ impl Engine {
         s: &mut Session,
         requested: usize,
         capturing: bool,
-    ) -> bool {
+    ) -> Ticket {
         let postgres = s.protocol() == Protocol::Postgres;
         let rests = (postgres || requested == quiet::HEADER_BYTES)
             && s.logged_in != 0
             && (s.tls == 0 || s.ssl != 0)
             && s.can_rest();
-        if rests {
-            let marks = quiet::marks(s.tls != 0, capturing);
-            if let Some(machine) = s.postgres() {
-                if !capturing {
-                    machine.forget_unnamed();
-                }
-                cell.quiet.store(postgres::resting(marks), Ordering::Relaxed);
-            } else {
-                cell.quiet.store(quiet::resting(marks), Ordering::Relaxed);
-            }
+        if !rests {
+            return Ticket::new(cell);
         }
-        rests
+        let marks = quiet::marks(s.tls != 0, capturing);
+        let protocol = if postgres { postgres::POSTGRES } else { 0 };
+        if let Some(machine) = s.postgres()
+            && !capturing
+        {
+            machine.forget_unnamed();
+        }
+        s.remember_style();
+        let word = quiet::resting(marks | protocol);
+        cell.quiet.store(word, Ordering::Relaxed);
+        Ticket::of(cell, word)
     }
 }

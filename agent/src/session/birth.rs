@@ -74,7 +74,7 @@ impl Engine {
         segment: &Segment<'static>,
     ) {
         let entry = cell.entry();
-        self.leave_if_direct(cell, &mut s);
+        self.leave_if_direct(t, cell, &mut s);
         self.join_unit(t, entry, &mut s, segment);
         let active = s.running.active;
         if let Some(machine) = s.machine() {
@@ -88,7 +88,7 @@ impl Engine {
             self.finish_unit(t, entry, &mut s, segment, true);
         }
         if t.slice.session == entry {
-            t.slice = Slice::default();
+            t.slice = Slice::NONE;
         }
         if let Some(slot) = s.slot {
             slot.release();
@@ -109,7 +109,7 @@ impl Engine {
     #[cold]
     pub(super) fn heed_notes(&self, t: &mut Thread, cell: &'static Cell, segment: &Segment<'static>) {
         let Some(mut s) = cell.enter() else { return };
-        self.leave_if_direct(cell, &mut s);
+        self.leave_if_direct(t, cell, &mut s);
         let notes = cell.take_missed();
         if notes & MISSED_BYTES != 0 {
             self.lose(&mut s, segment);

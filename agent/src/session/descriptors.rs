@@ -15,56 +15,61 @@ const PAGES: usize = 1024;
 
 type Page = [AtomicPtr<Cell>; PAGE_ENTRIES];
 
-/// Descriptor → its session's cell, or nothing. Two levels, so that a process pays 8 KiB for each 1,024 descriptors
-/// that ever held a session; descriptors from 2²⁰ on are not followed.
+/// Descriptor → its session's cell, or nothing. The first 1,024 are here, for all others a process pays 8 KiB for each 1,024
+/// descriptors that ever held a session; descriptors from 2²⁰ on are not followed.
 #[repr(C)]
 pub struct Descriptors {
+    first: Page,
     /// Of descriptors from [`PAGE_ENTRIES`] on.
     more: [AtomicPtr<Page>; PAGES - 1],
-    /// Of the others. Last, so that what stands behind this table is near.
-    first: AtomicPtr<Page>,
 }
 
 impl Descriptors {
     /// No sessions.
     pub const fn new() -> Self {
         Descriptors {
+            first: [const { AtomicPtr::new(core::ptr::null_mut()) }; PAGE_ENTRIES],
             more: [const { AtomicPtr::new(core::ptr::null_mut()) }; PAGES - 1],
-            first: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
 
-    /// Where the address of the page for `fd` is.
-    #[inline(always)]
+    /// Where the address of the page for `fd` is, from [`PAGE_ENTRIES`] on.
     fn place(&self, fd: i32) -> Option<&AtomicPtr<Page>> {
-        match fd as u32 as usize / PAGE_ENTRIES {
-            0 => Some(&self.first),
-            n => self.more.get(n - 1),
-        }
+        self.more.get((fd as u32 as usize / PAGE_ENTRIES).checked_sub(1)?)
     }
 
-    #[inline(always)]
-    fn page(&self, fd: i32) -> Option<&Page> {
+    fn entry(&self, fd: i32) -> Option<&AtomicPtr<Cell>> {
+        let n = fd as u32 as usize;
+        if n < PAGE_ENTRIES {
+            return self.first.get(n);
+        }
         let page = self.place(fd)?.load(Ordering::Acquire);
         // SAFETY: a page's pointer is null or was stored by `set` after the page had been mapped for good.
-        unsafe { page.as_ref() }
+        unsafe { page.as_ref() }?.get(n % PAGE_ENTRIES)
     }
 
     /// The cell of the session whose socket `fd` is.
-    #[inline(always)]
     pub fn at(&self, fd: i32) -> Option<&'static Cell> {
-        let entry = self.page(fd)?.get(fd as u32 as usize % PAGE_ENTRIES)?;
+        let cell = self.entry(fd)?.load(Ordering::Relaxed);
+        // SAFETY: as in `at_near`.
+        unsafe { cell.as_ref() }
+    }
+
+    /// The same of a descriptor that is among the first; `None`: it is not.
+    #[inline(always)]
+    pub fn at_near(&self, fd: i32) -> Option<Option<&'static Cell>> {
         // Relaxed: the cell was there for all threads long before any of them could know the descriptor; its own lock
         // orders everything else.
-        let cell = entry.load(Ordering::Relaxed);
+        let cell = self.first.get(fd as u32 as usize)?.load(Ordering::Relaxed);
         // SAFETY: null, or the address of a `&'static Cell` stored by `set`.
-        unsafe { cell.as_ref() }
+        Some(unsafe { cell.as_ref() })
     }
 
     /// Enters `cell` for `fd`; false: there is no place for it.
     pub fn set(&self, fd: i32, cell: Option<&'static Cell>) -> bool {
-        let Some(slot) = self.place(fd) else { return false };
-        if slot.load(Ordering::Acquire).is_null() {
+        if let Some(slot) = self.place(fd)
+            && slot.load(Ordering::Acquire).is_null()
+        {
             if cell.is_none() {
                 return true;
             }
@@ -77,9 +82,8 @@ impl Descriptors {
                 Ordering::Acquire,
             );
         }
-        let entry = self.page(fd).and_then(|page| page.get(fd as u32 as usize % PAGE_ENTRIES));
         let address = cell.map_or(core::ptr::null_mut(), |cell| core::ptr::from_ref(cell).cast_mut());
-        entry.map(|entry| entry.store(address, Ordering::Release)).is_some()
+        self.entry(fd).map(|entry| entry.store(address, Ordering::Release)).is_some()
     }
 }
 

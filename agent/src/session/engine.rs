@@ -3,19 +3,23 @@
 use super::arena::{Arena, Cell, Inside, MISSED_BYTES};
 use super::descriptors::Descriptors;
 use super::process::{Kind, Process};
+use super::quiet;
+use super::quiet_postgres::POSTGRES;
 use super::ssl::SslMap;
 use super::state::{Protocol, Session};
 use super::thread::{Slice, Thread};
 use crate::protocol::{Direction, Event, Step};
 use crate::segment::Segment;
 use crate::sqlite::Sqlite;
+use core::sync::atomic::Ordering;
 
 /// A session as a hook found it before the real call, to be found again after it.
 #[derive(Clone, Copy)]
 pub struct Ticket {
     /// `None`: not a session, nothing to do afterwards.
     cell: Option<&'static Cell>,
-    /// Below, the generation of the cell; above, 1 if the session stands aside. (A ticket is two registers.)
+    /// Above, the generation of the cell; below, the low byte of its word. (A ticket is two
+    /// registers.)
     about: u64,
 }
 
@@ -23,15 +27,22 @@ impl Ticket {
     /// Not a session.
     pub const NONE: Ticket = Ticket { cell: None, about: 0 };
 
+    /// Of a session that does not stand aside.
     #[inline(always)]
-    pub(super) fn new(cell: &'static Cell, aside: bool) -> Self {
-        Ticket { cell: Some(cell), about: u64::from(cell.generation()) | u64::from(aside) << 32 }
+    pub(super) fn new(cell: &'static Cell) -> Self {
+        Self::of(cell, quiet::LOUD)
+    }
+
+    /// Of a session that has this word.
+    #[inline(always)]
+    pub(super) fn of(cell: &'static Cell, word: u64) -> Self {
+        Ticket { cell: Some(cell), about: u64::from(cell.generation()) << 32 | word & 0xff }
     }
 
     /// The cell, while its session is still the one that the ticket was made for.
     #[inline(always)]
     pub(super) fn cell(&self) -> Option<&'static Cell> {
-        self.cell.filter(|cell| cell.generation() == self.about as u32)
+        self.cell.filter(|cell| cell.generation() == (self.about >> 32) as u32)
     }
 
     /// True when there is something to do after the real call.
@@ -43,18 +54,25 @@ impl Ticket {
     /// True when the session stands aside: [`Engine::read_end_aside`] comes first.
     #[inline(always)]
     pub fn is_aside(&self) -> bool {
-        self.about >> 32 != 0
+        self.about & quiet::ASIDE != 0
+    }
+
+    /// True when the session stands aside, or goes the direct way, and is PostgreSQL's.
+    #[inline(always)]
+    pub fn is_postgres(&self) -> bool {
+        self.about & POSTGRES != 0
+    }
+
+    /// True when the session stands aside and reads the header of a command by itself.
+    #[inline(always)]
+    pub fn is_before_a_header(&self) -> bool {
+        self.about & (quiet::ASIDE | POSTGRES) == quiet::ASIDE
     }
 }
 
 /// Everything the agent keeps for a process. One static of it exists in the library.
-///
-/// What each query looks at (the end of the table of descriptors, the process, the beginning of the table of sessions) is
-/// in one page: after a context switch a page that has to be found anew costs as much as a hundred instructions.
 #[repr(C, align(4096))]
 pub struct Engine {
-    /// Moves the end of the table of descriptors into the page of what follows.
-    padding: [u8; 512],
     pub(super) descriptors: Descriptors,
     pub(super) process: Process,
     pub(super) arena: Arena,
@@ -67,7 +85,6 @@ impl Engine {
     /// Before the constructor ran.
     pub const fn new() -> Self {
         Engine {
-            padding: [0; 512],
             descriptors: Descriptors::new(),
             process: Process::new(),
             arena: Arena::new(),
@@ -88,20 +105,30 @@ impl Engine {
         self.session_of(fd).is_some()
     }
 
-    /// The cell of the session whose socket `fd` is; `None`: nothing of interest.
+    /// The same for one of the first descriptors, which nearly all are: `None`: it is not among these.
     #[inline(always)]
-    pub fn session_of(&self, fd: i32) -> Option<&'static Cell> {
-        if self.process.is_awake() { self.descriptors.at(fd) } else { None }
+    pub fn near_session_of(&self, fd: i32) -> Option<Option<&'static Cell>> {
+        self.descriptors.at_near(fd)
     }
 
-    /// Brings the thread's state up to date: a new thread, or a forked child. False: nothing can be done here.
+    /// The cell of the session whose socket `fd` is; `None`: nothing of interest, as always where the process is none of our
+    /// business.
     #[inline(always)]
+    pub fn session_of(&self, fd: i32) -> Option<&'static Cell> {
+        self.descriptors.at(fd)
+    }
+
+    /// Brings the thread's state up to date: a new thread, or a forked child. True when the library has to register the
+    /// thread's exit.
+    #[cold]
+    #[inline(never)]
     pub fn arrive(&self, t: &mut Thread) -> bool {
         let pid = self.process.pid();
         if t.pid != pid {
             t.begin_in(pid);
         }
-        true
+        t.known_in = pid;
+        t.wants_exit_registration()
     }
 
     /// Runs `work` inside the session in `cell`, if nobody else is inside. Its machine knows all that has happened.
@@ -113,7 +140,7 @@ impl Engine {
         work: impl FnOnce(&Self, &mut Thread, &mut Session, &Segment<'static>),
     ) -> bool {
         self.visit_directly(t, cell, |engine, t, s, segment| {
-            engine.leave_if_direct(cell, s);
+            engine.leave_if_direct(t, cell, s);
             work(engine, t, s, segment);
         })
     }
@@ -140,15 +167,17 @@ impl Engine {
         cell: &'static Cell,
     ) -> Option<(Inside<'static>, &Segment<'static>)> {
         let segment = self.process.segment()?;
-        let Some(s) = cell.enter() else {
-            cell.note_missed(MISSED_BYTES);
-            return None;
-        };
-        if s.protocol() == Protocol::Ignored {
-            self.go_out(t, cell, s, segment);
-            return None;
+        match cell.enter() {
+            Some(s) if s.protocol() != Protocol::Ignored => Some((s, segment)),
+            Some(s) => {
+                self.go_out(t, cell, s, segment);
+                None
+            }
+            None => {
+                cell.note_missed(MISSED_BYTES);
+                None
+            }
         }
-        Some((s, segment))
     }
 
     /// Leaves the session, and does what another thread could not do meanwhile.
@@ -166,33 +195,43 @@ impl Engine {
         }
     }
 
-    /// Before a read of at most `requested` bytes from the socket of the session in `cell`.
+    /// The thread has left the session in `cell`, and does what another thread could not do meanwhile.
     #[inline(always)]
-    pub fn read_begin(&self, t: &mut Thread, cell: &'static Cell, requested: usize) -> Ticket {
-        if self.finish_direct(t, cell, requested, false) {
-            return Ticket::new(cell, true);
+    pub(super) fn heed(&self, t: &mut Thread, cell: &'static Cell) {
+        if cell.has_missed() {
+            self.heed_anything(t, cell);
         }
-        self.read_begin_at_length(t, cell, requested)
     }
 
+    #[cold]
     #[inline(never)]
-    fn read_begin_at_length(&self, t: &mut Thread, cell: &'static Cell, requested: usize) -> Ticket {
-        let (mut plain, mut aside) = (false, false);
+    fn heed_anything(&self, t: &mut Thread, cell: &'static Cell) {
+        if let Some(segment) = self.process.segment() {
+            self.heed_notes(t, cell, segment);
+        }
+    }
+
+    /// Before a read of at most `requested` bytes from the socket of the session in `cell`: all that there is to do, where
+    /// that ends a unit that went the direct way.
+    #[inline(always)]
+    pub fn finish_directly(&self, t: &mut Thread, cell: &'static Cell, requested: usize) -> Option<Ticket> {
+        self.finish_direct(t, cell, requested, false)
+    }
+
+    /// Before a read of at most `requested` bytes from the socket of the session in `cell`.
+    pub fn read_begin(&self, t: &mut Thread, cell: &'static Cell, requested: usize) -> Ticket {
+        let mut ticket = Ticket::NONE;
         let entry = cell.entry();
         self.visit_directly(t, cell, |engine, t, s, segment| {
-            plain = s.tls == 0;
-            if plain {
-                engine.leave_if_direct(cell, s);
+            if s.tls == 0 {
+                engine.leave_if_direct(t, cell, s);
                 let capturing = engine.before_read_here(t, entry, s, segment, requested);
-                aside = engine.stand_aside(cell, s, requested, capturing);
+                ticket = engine.stand_aside(cell, s, requested, capturing);
             } else {
                 engine.learn_ssl(t, entry, s);
             }
         });
-        match plain {
-            false => Ticket::NONE,
-            true => Ticket::new(cell, aside),
-        }
+        ticket
     }
 
     /// After a read: the bytes it brought.
@@ -205,39 +244,50 @@ impl Engine {
         });
     }
 
-    /// Before a write to the socket of the session in `cell`.
+    /// Before a write to the socket of the session in `cell`: all that there is to do, where this thread runs its query.
     #[inline(always)]
-    pub fn write_begin(&self, t: &mut Thread, cell: &'static Cell) -> Ticket {
-        let entry = cell.entry();
-        if t.slice.session == entry && t.slice.plain {
-            // This thread runs the session's query: all that a write needs is the time of the first one.
-            t.write_ns = if t.slice.responded { 0 } else { t.now_ns() };
-            return Ticket::new(cell, false);
+    pub fn write_goes_on(&self, t: &mut Thread, cell: &'static Cell) -> Option<Ticket> {
+        if t.slice.session != cell.entry() || !t.slice.plain {
+            return None;
         }
-        self.write_begin_elsewhere(t, cell)
+        // The time of the first one.
+        t.write_ns = if t.slice.responded { 0 } else { t.now_ns() };
+        Some(Ticket::of(cell, cell.quiet.load(Ordering::Relaxed)))
     }
 
-    #[inline(never)]
-    fn write_begin_elsewhere(&self, t: &mut Thread, cell: &'static Cell) -> Ticket {
+    /// Before a write to the socket of the session in `cell`.
+    pub fn write_begin(&self, t: &mut Thread, cell: &'static Cell) -> Ticket {
         let entry = cell.entry();
         let mut plain = false;
         self.visit_directly(t, cell, |engine, t, s, segment| {
             plain = s.tls == 0;
             if plain {
-                engine.leave_if_direct(cell, s);
+                engine.leave_if_direct(t, cell, s);
                 t.write_ns = engine.before_write(t, entry, s, segment);
             } else {
                 engine.learn_ssl(t, entry, s);
             }
         });
-        if plain { Ticket::new(cell, false) } else { Ticket::NONE }
+        if plain { Ticket::new(cell) } else { Ticket::NONE }
+    }
+
+    /// After a write: true when its bytes were the whole answer to a unit that goes the direct way, which is all then. Of a
+    /// MySQL session.
+    #[inline(always)]
+    pub fn answered_directly(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) -> bool {
+        ticket.cell().is_some_and(|cell| self.take_answer(t, cell, bytes))
+    }
+
+    /// The same of a PostgreSQL session.
+    #[inline(always)]
+    pub fn ended_directly(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) -> bool {
+        ticket.cell().is_some_and(|cell| self.take_last_answer(t, cell, bytes))
     }
 
     /// After a write: the bytes that the kernel (or the TLS library) took.
-    #[inline(always)]
     pub fn write_end(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) {
         let Some(cell) = ticket.cell() else { return };
-        if !self.answer_directly(t, cell, bytes) {
+        if !self.take_answer(t, cell, bytes) && !self.take_last_answer(t, cell, bytes) {
             self.write_end_at_length(t, cell, bytes);
         }
     }
@@ -319,10 +369,14 @@ impl Engine {
 
     /// The thread ends: its descriptors and its lane are given back.
     pub fn thread_exits(&self, t: &mut Thread) {
+        if let Some(segment) = self.process.segment() {
+            self.close_slice(t, segment);
+        }
         t.counters.release();
         t.open = false;
         t.exit_registered = false;
-        t.slice = Slice::default();
+        t.known_in = 0;
+        t.slice = Slice::NONE;
         self.release_lane(t);
     }
 

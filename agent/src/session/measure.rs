@@ -15,6 +15,7 @@ use crate::counters::{
 };
 use crate::segment::Lane;
 use crate::segment::layout::PPM;
+use crate::segment::record::{FLAG_CHOSEN_BY_SLICE, FLAG_UNSWITCHED};
 
 /// Known without a system call when the thread was not switched.
 pub(super) const FREE_MASK: u64 = 1 << CPU_NS | 1 << SWITCHES_VOLUNTARY | 1 << SWITCHES_INVOLUNTARY;
@@ -213,6 +214,7 @@ impl Thread {
         self.counters.release();
         self.open = false;
         self.generation = 0;
+        self.goes_directly_in = 0;
     }
 
     #[cold]
@@ -248,6 +250,23 @@ impl Thread {
         self.counts.set(SWITCHES_VOLUNTARY, 0);
         self.counts.set(SWITCHES_INVOLUNTARY, 0);
         Measured { exact: if self.measuring.watched_anyway { free } else { 0 }, cpu_for_free: true }
+    }
+
+    /// How many counters a record of this thread may have.
+    #[inline]
+    pub(super) fn counters_at_most(&self) -> u32 {
+        (self.wanted.mask | FREE_MASK).count_ones()
+    }
+
+    /// A command of a session ended at `now_ns` after `inside_ns`, of which there is something to be found out; the flags that
+    /// its short record has, but for that of its counters.
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
+    pub(super) fn end_command(&mut self, weight: f64, now_ns: u64, inside_ns: u64) -> (Measured, u32) {
+        let measured = self.end_work(weight, now_ns, inside_ns);
+        self.ended(now_ns, inside_ns, 1);
+        let unswitched = if weight == 0.0 && measured.cpu_for_free { FLAG_UNSWITCHED } else { 0 };
+        (measured, unswitched | if self.chooses_by_slice() { FLAG_CHOSEN_BY_SLICE } else { 0 })
     }
 
     /// An execution that was asked about ended at `now_ns` after `inside_ns`, and has so many `readings` where it is chosen.

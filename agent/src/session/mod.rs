@@ -43,11 +43,12 @@ mod whole;
 pub mod worker;
 
 pub use arena::Cell;
-pub use aside::{Back, BackInAnswer};
+pub use aside::BackInAnswer;
 pub use engine::{Engine, Ticket};
 pub use gate::{GATE, Gate};
 pub(crate) use measure::Measured;
 pub(crate) use places::take_slot;
 pub use process::{Kind, Process, Start, decide};
+pub use quiet::HEADER_BYTES;
 pub use thread::Thread;
 pub use thread::is_nested;

@@ -1,5 +1,6 @@
 //! Places in the segment: a thread's lane and a session's slot, taken from the free ones and from those of the dead.
 
+use super::arena::MISSED_BYTES;
 use super::engine::Engine;
 use super::state::Session;
 use super::thread::Thread;
@@ -9,9 +10,13 @@ use crate::segment::{Lane, Segment};
 use crate::sys::process;
 
 impl Engine {
-    /// This thread's lane; taken now if it has none. `None`: all lanes are taken by living threads; counted as a drop.
+    /// This thread's lane, for a record; taken now if it has none. `None`: all lanes are taken by living threads; counted as
+    /// a drop.
     #[inline]
     pub(crate) fn lane(&self, t: &mut Thread, segment: &Segment<'static>, now: u64) -> Option<Lane<'static>> {
+        if t.runs_a_query() {
+            self.make_way(t);
+        }
         match t.lane {
             Some(lane) => Some(lane),
             None => self.take_lane(t, segment, now),
@@ -41,6 +46,17 @@ impl Engine {
         None
     }
 
+    /// Where this thread's next record is to stand, the record of a unit that goes the direct way may have been begun.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn make_way(&self, t: &mut Thread) {
+        let Some(cell) = self.cell(t.slice.session).filter(|cell| cell.is_direct()) else { return };
+        match cell.enter() {
+            Some(mut s) => self.leave_if_direct(t, cell, &mut s),
+            None => cell.note_missed(MISSED_BYTES),
+        }
+    }
+
     /// Gives this thread's lane back.
     pub(super) fn release_lane(&self, t: &mut Thread) {
         if let Some(lane) = t.lane.take()
@@ -50,6 +66,7 @@ impl Engine {
         }
         // A new lane has to be told about the counters again.
         t.generation = 0;
+        t.goes_directly_in = 0;
     }
 
     /// Gives the session a slot that shows what it runs.

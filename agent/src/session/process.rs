@@ -81,6 +81,9 @@ fn parse_handed_down(text: &[u8]) -> Option<(i32, u32)> {
     Some((descriptor.parse().ok().filter(|n| *n >= 0)?, pid.parse().ok()?))
 }
 
+/// Where there is no page that a forked child finds empty: the kernel is asked each time.
+static NO_PID: AtomicU64 = AtomicU64::new(0);
+
 const UNBORN: u8 = 0;
 const INERT: u8 = 1;
 const BUSY: u8 = 2;
@@ -88,15 +91,16 @@ const BUSY: u8 = 2;
 const WAITING: u8 = 3;
 const LIVE: u8 = 4;
 
-/// The process's state. One static of it exists in the library.
+/// The process's state. One static of it exists in the library. What every query looks at is in its first cache line.
+#[repr(C, align(64))]
 pub struct Process {
     state: AtomicU8,
     kind: AtomicU8,
     handed_fd: AtomicU32,
-    handed_pid: AtomicU32,
-    segment: UnsafeCell<Option<Segment<'static>>>,
-    /// A page of one word that reads 0 in a forked child: our pid.
+    /// A word that reads 0 in a forked child: our pid. In a page of its own, once that was made.
     page: AtomicPtr<AtomicU64>,
+    segment: UnsafeCell<Option<Segment<'static>>>,
+    handed_pid: AtomicU32,
     /// What went by while one thread was mapping the segment: executions, sessions.
     unseen: [AtomicU64; 2],
 }
@@ -114,7 +118,7 @@ impl Process {
             handed_fd: AtomicU32::new(0),
             handed_pid: AtomicU32::new(0),
             segment: UnsafeCell::new(None),
-            page: AtomicPtr::new(core::ptr::null_mut()),
+            page: AtomicPtr::new((&raw const NO_PID).cast_mut()),
             unseen: [const { AtomicU64::new(0) }; 2],
         }
     }
@@ -236,23 +240,27 @@ impl Process {
         self.segment().copied()
     }
 
-    /// Our pid, also right after fork(2). One load in the usual case.
-    #[inline]
+    /// Our pid, also right after fork(2). Two loads in the usual case.
+    #[inline(always)]
     pub fn pid(&self) -> u32 {
-        let page = self.page.load(Ordering::Relaxed);
-        // SAFETY: null, or a page mapped for good by `make_page`.
-        match unsafe { page.as_ref() }.map(|word| word.load(Ordering::Relaxed)) {
-            Some(pid) if pid != 0 => pid as u32,
-            _ => self.ask_pid(),
+        match self.pid_word().load(Ordering::Relaxed) {
+            0 => self.ask_pid(),
+            pid => pid as u32,
         }
+    }
+
+    #[inline(always)]
+    fn pid_word(&self) -> &'static AtomicU64 {
+        // SAFETY: `NO_PID`, or a page mapped for good by `make_page`.
+        unsafe { &*self.page.load(Ordering::Relaxed) }
     }
 
     #[cold]
     #[inline(never)]
     fn ask_pid(&self) -> u32 {
         let pid = process::pid();
-        // SAFETY: as above.
-        if let Some(word) = unsafe { self.page.load(Ordering::Relaxed).as_ref() } {
+        let word = self.pid_word();
+        if !core::ptr::eq(word, &NO_PID) {
             word.store(pid as u64, Ordering::Relaxed);
         }
         pid

@@ -1,40 +1,35 @@
-//! The quiet way of a MySQL session: a few loads and stores a query while capture is off, and a header's while it is on.
+//! The quiet way of a MySQL session: next to nothing a query while capture is off.
 //!
 //! With capture off the machine has to see only what changes who the session is or what its prepared statements say.
-//! MySQL's servers make that easy to tell: they read a command's header by itself (4 bytes), then its body by itself.
-//! So while a machine is at rest between two commands, the session can stand aside: a header is kept in one word, and a
-//! body that is [`is_plain`] passes together with its response, as if it had never been. Anything else is fed to the
-//! machine, header first. When capture is switched on the machine takes over at the next header, still at rest; from then
-//! on a header is still kept aside, so that header and body come to the machine, or go the [direct](super::direct) way, in
-//! one visit.
+//! MySQL's servers make that easy to tell: they read a command's header by itself (4 bytes), then its body by itself, all of
+//! it at once. So while a machine is at rest between two commands, the session can stand aside: how long a body is stands
+//! in the request for it, and the header need not be looked at, but for the one that announces a body which looks like a
+//! header. A body that is [`is_plain`] passes together with its answer, as if it had never been. Anything else is fed to the
+//! machine, header first.
+//!
+//! While capture is on a session at rest stands aside too, so that header and body come to the machine, or go the
+//! [direct](super::direct) way, in one visit.
 
 use super::arena::Cell;
 use core::sync::atomic::Ordering;
 
 /// The machine sees everything.
 pub(super) const LOUD: u64 = 0;
-/// The machine is at rest; the next read is for a header.
-const RESTING: u64 = 1;
-/// A header was read; it is in the upper half.
-const HEADER: u64 = 2;
-/// A plain command is being answered.
-const ANSWERING: u64 = 3;
-const STATE_MASK: u64 = 0xf;
+/// A unit goes the direct way, and is not answered.
+pub(super) const ASKED: u64 = 1;
+/// A unit goes the direct way, and is answered.
+pub(super) const ANSWERED: u64 = 2;
+/// The header of a body that is as long as a header was read: the next read of so many bytes is for the body.
+const SHORT_BODY: u64 = 1 << 3;
 /// The plain text is at the TLS library: the socket's own bytes are nobody's business.
 pub(super) const TLS: u64 = 1 << 4;
-/// Capture was on when the machine came to rest: the next command is its business, whatever it is.
+/// Capture was on when the session came to rest: where it is off, its thread has to hear of that.
 pub(super) const CAPTURING: u64 = 1 << 6;
-const MARKS: u64 = TLS | CAPTURING | ASIDE;
-
 /// The session stands aside: nothing is to be done before a read.
 pub(super) const ASIDE: u64 = 1 << 7;
-/// A unit goes the direct way, and is not answered.
-pub(super) const ASKED: u64 = 4;
-/// A unit goes the direct way, and is answered.
-pub(super) const ANSWERED: u64 = 5;
 
 /// Bytes of a command's header.
-pub(super) const HEADER_BYTES: usize = 4;
+pub const HEADER_BYTES: usize = 4;
 
 /// The marks of a session's word.
 #[inline(always)]
@@ -42,16 +37,10 @@ pub(super) fn marks(tls: bool, capturing: bool) -> u64 {
     (if tls { TLS } else { 0 }) | if capturing { CAPTURING } else { 0 }
 }
 
-/// The word of a session that stands aside from now on; its machine is at rest.
+/// The word of a session that stands aside from now on, its machine at rest; `marks` with the protocol's.
 #[inline(always)]
 pub(super) fn resting(marks: u64) -> u64 {
-    RESTING | ASIDE | marks
-}
-
-/// The same of any protocol, of which `protocol` is the mark.
-#[inline(always)]
-pub(super) fn resting_like(protocol: u64, marks: u64) -> u64 {
-    if protocol == 0 { resting(marks) } else { protocol | ASIDE | marks }
+    ASIDE | marks
 }
 
 /// What to do with bytes that were read while a session stands aside.
@@ -59,51 +48,51 @@ pub(super) fn resting_like(protocol: u64, marks: u64) -> u64 {
 pub(super) enum After {
     /// Nothing.
     Quiet,
-    /// The session is loud again, and its machine has to be fed the bytes.
+    /// The machine has to be fed the bytes.
     Loud,
     /// The same, behind this header.
     LoudFrom([u8; HEADER_BYTES]),
 }
 
+/// True for what nearly every read for a header brings, of which there is nothing to be kept: a header with sequence number
+/// 0 that announces more than a header's length.
+#[inline(always)]
+pub(super) fn is_usual_header(bytes: [u8; HEADER_BYTES]) -> bool {
+    u32::from_le_bytes(bytes).wrapping_sub(5) < (1 << 24) - 5
+}
+
+/// The same answer as [`after_read`]'s for nearly every body, while capture is off: true where it is [`After::Quiet`].
+#[inline(always)]
+pub(super) fn passes_while_off(quiet: u64, requested: usize, bytes: &[u8]) -> bool {
+    quiet & (CAPTURING | SHORT_BODY) == 0
+        && requested != HEADER_BYTES
+        && bytes.len() == requested
+        && is_plain(bytes)
+}
+
 /// After a read for at most `requested` bytes that brought `bytes`, while the session's word is `quiet`.
 #[inline(always)]
-pub(super) fn after_read(
-    cell: &Cell,
-    quiet: u64,
-    requested: usize,
-    bytes: &[u8],
-    capturing: impl FnOnce() -> bool,
-) -> After {
-    let marks = quiet & MARKS;
-    match quiet & STATE_MASK {
-        HEADER => {
-            let len = (quiet >> 32) as u32;
-            if marks & CAPTURING == 0 && bytes.len() == len as usize && is_plain(bytes) {
-                cell.quiet.store(ANSWERING | marks, Ordering::Relaxed);
-                return After::Quiet;
+pub(super) fn after_read(cell: &Cell, quiet: u64, requested: usize, bytes: &[u8], capturing: bool) -> After {
+    if requested == HEADER_BYTES && quiet & SHORT_BODY == 0 {
+        return match bytes {
+            [len, 0, 0, 0] => {
+                if usize::from(*len) == HEADER_BYTES {
+                    cell.quiet.store(quiet | SHORT_BODY, Ordering::Relaxed);
+                }
+                After::Quiet
             }
-            cell.quiet.store(LOUD, Ordering::Relaxed);
-            let [a, b, c, _] = len.to_le_bytes();
-            After::LoudFrom([a, b, c, 0])
-        }
-        // A server that reads anything but a header now reads no command.
-        ANSWERING if requested != HEADER_BYTES => After::Quiet,
-        RESTING | ANSWERING => {
-            // A new command's header, whole, of a command in one packet; capture as it was.
-            if let [a, b, c, 0] = bytes
-                && *c == 0
-                && capturing() == (marks & CAPTURING != 0)
-            {
-                let header = u32::from_le_bytes([*a, *b, *c, 0]) as u64;
-                cell.quiet.store(HEADER | marks | header << 32, Ordering::Relaxed);
-                return After::Quiet;
-            }
-            cell.quiet.store(LOUD, Ordering::Relaxed);
-            After::Loud
-        }
-        // Not aside any more: another thread was at the socket meanwhile.
-        _ => After::Quiet,
+            [a, b, c, d] if is_usual_header([*a, *b, *c, *d]) => After::Quiet,
+            _ => After::Loud,
+        };
     }
+    if !capturing && quiet & CAPTURING == 0 && bytes.len() == requested && is_plain(bytes) {
+        if quiet & SHORT_BODY != 0 {
+            cell.quiet.store(quiet & !SHORT_BODY, Ordering::Relaxed);
+        }
+        return After::Quiet;
+    }
+    let [a, b, c, _] = (requested as u32).to_le_bytes();
+    After::LoudFrom([a, b, c, 0])
 }
 
 /// Statements that change neither the session's database nor its statements, and read no client's file.
@@ -193,11 +182,9 @@ mod tests {
         ARENA.cell(ARENA.open(5, 1, b"local").unwrap().0).unwrap()
     }
 
-    /// What a read of the server's own size brings.
-    fn read(cell: &Cell, bytes: &[u8], capturing: bool) -> After {
-        let quiet = cell.quiet.load(Ordering::Relaxed);
-        let requested = if quiet & STATE_MASK == HEADER { bytes.len() } else { HEADER_BYTES };
-        after_read(cell, quiet, requested, bytes, || capturing)
+    /// What a read of the server's own size brings, to a session at rest.
+    fn read(cell: &Cell, bytes: &[u8], requested: usize, capturing: bool) -> After {
+        after_read(cell, cell.quiet.load(Ordering::Relaxed), requested, bytes, capturing)
     }
 
     fn rest(cell: &Cell, capturing: bool) {
@@ -206,55 +193,53 @@ mod tests {
     }
 
     #[test]
-    fn a_session_stands_aside_for_plain_commands_and_comes_back_whole() {
+    fn a_session_stands_aside_for_plain_commands_and_the_machine_gets_the_others_whole() {
         let cell = cell();
         assert!(!cell.stands_aside());
         rest(cell, false);
-        for _ in 0..3 {
-            assert_eq!(read(cell, &[9, 0, 0, 0], false), After::Quiet);
-            assert_eq!(read(cell, b"\x03select 1", false), After::Quiet);
-            assert!(cell.stands_aside());
+        for body in [&b"\x03select 1"[..], b"\x0e", b"\x17\x01\0\0\0"] {
+            assert_eq!(read(cell, &[body.len() as u8, 0, 0, 0], 4, false), After::Quiet);
+            assert_eq!(read(cell, body, body.len(), false), After::Quiet);
         }
-        // Something that is no command, in the middle of an answer.
-        let quiet = cell.quiet.load(Ordering::Relaxed);
-        assert_eq!(after_read(cell, quiet, 16, b"file", || false), After::Quiet);
+        assert_eq!(read(cell, &[5, 0, 0, 0], 4, false), After::Quiet);
+        assert_eq!(read(cell, b"\x02shop", 5, false), After::LoudFrom([5, 0, 0, 0]));
+        // The first part of a long one.
+        assert_eq!(read(cell, &[0, 0, 1, 0], 4, false), After::Quiet);
+        assert_eq!(read(cell, b"\x03insert ", 1 << 16, false), After::LoudFrom([0, 0, 1, 0]));
+        // Half a header, or one of something else than a command.
+        assert_eq!(read(cell, &[9, 0], 4, false), After::Loud);
+        assert_eq!(read(cell, &[9, 0, 0, 3], 4, false), After::Loud);
         assert!(cell.stands_aside());
-        // A command that matters: the machine gets its header too.
-        assert_eq!(read(cell, &[5, 0, 0, 0], false), After::Quiet);
-        assert_eq!(read(cell, b"\x02shop", false), After::LoudFrom([5, 0, 0, 0]));
-        assert!(!cell.stands_aside());
-        // Half a header, or a packet of more than 64 KiB: the machine's business.
-        rest(cell, false);
-        assert_eq!(read(cell, &[9, 0], false), After::Loud);
-        rest(cell, false);
-        assert_eq!(read(cell, &[0, 0, 1, 0], false), After::Loud);
-        assert!(!cell.stands_aside());
     }
 
     #[test]
-    fn the_command_whose_header_was_waited_for_when_capture_was_switched_on_is_the_first() {
+    fn a_body_as_long_as_a_header_is_not_taken_for_one() {
         let cell = cell();
-        rest(cell, false);
-        assert_eq!(read(cell, &[9, 0, 0, 0], false), After::Quiet);
-        assert_eq!(read(cell, b"\x03select 1", false), After::Quiet);
-        assert_eq!(read(cell, &[9, 0, 0, 0], true), After::Loud, "not before: the answer had begun");
-        assert!(!cell.stands_aside());
+        for _ in 0..2 {
+            rest(cell, false);
+            assert_eq!(read(cell, &[4, 0, 0, 0], 4, false), After::Quiet);
+            assert_eq!(read(cell, b"\x02dev", 4, false), After::LoudFrom([4, 0, 0, 0]));
+            rest(cell, false);
+            assert_eq!(read(cell, &[4, 0, 0, 0], 4, false), After::Quiet);
+            assert_eq!(read(cell, b"\x1a\x01\0\0", 4, false), After::Quiet);
+            assert_eq!(read(cell, &[9, 0, 0, 0], 4, false), After::Quiet);
+            assert_eq!(read(cell, b"\x03select 1", 9, false), After::Quiet);
+        }
     }
 
     #[test]
-    fn while_capture_is_on_only_the_header_is_kept_aside() {
+    fn no_body_passes_while_capture_is_on_nor_the_first_one_after_it() {
         let cell = cell();
         for body in [&b"\x03select 1"[..], b"\x03sel"] {
-            rest(cell, true);
-            assert_eq!(read(cell, &[9, 0, 0, 0], true), After::Quiet);
-            let after = read(cell, body, true);
-            assert_eq!(after, After::LoudFrom([9, 0, 0, 0]), "a plain body too, whole or not");
-            assert!(!cell.stands_aside());
+            for before in [false, true] {
+                rest(cell, before);
+                assert_eq!(read(cell, &[9, 0, 0, 0], 4, true), After::Quiet);
+                let after = read(cell, body, 9, true);
+                assert_eq!(after, After::LoudFrom([9, 0, 0, 0]), "a plain body too, whole or not");
+            }
         }
-        // Switched off, or on, while the machine rests: it is told at the next header.
         rest(cell, true);
-        assert_eq!(read(cell, &[9, 0, 0, 0], false), After::Loud);
-        rest(cell, false);
-        assert_eq!(read(cell, &[9, 0, 0, 0], true), After::Loud);
+        assert_eq!(read(cell, &[9, 0, 0, 0], 4, false), After::Quiet);
+        assert_eq!(read(cell, b"\x03select 1", 9, false), After::LoudFrom([9, 0, 0, 0]));
     }
 }

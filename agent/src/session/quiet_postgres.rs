@@ -16,7 +16,7 @@
 //! these header bytes or how much of a message's payload is still to come.
 
 use super::arena::Cell;
-use super::quiet::{ASIDE, LOUD};
+use super::quiet::LOUD;
 use crate::protocol::postgres::{Kind, is_usual_ending, kind_of};
 use core::sync::atomic::Ordering;
 
@@ -69,23 +69,20 @@ pub(super) fn is_capturing(word: u64) -> bool {
     word & CAPTURING != 0
 }
 
-/// The word of a session that stands aside from now on; its machine is at rest, and knows that capture is on or off.
-#[inline(always)]
-pub(super) fn resting(marks: u64) -> u64 {
-    POSTGRES | ASIDE | marks
-}
-
-/// After a read that brought `bytes`: true when the session is loud again, and the machine has to be fed all of them.
-#[inline(always)]
+/// After a read that brought `bytes`: true when they have to be followed.
 pub(super) fn after_read(cell: &Cell, word: u64, capturing: bool, bytes: &[u8]) -> bool {
     let is_seen = is_capturing(word) || capturing && word & FRAMING == 0;
-    let passes = if is_seen { None } else { unit(bytes) };
-    let next = match passes {
-        Some(kind) => word & !SIMPLE | ANSWERING | kind,
-        None => LOUD,
-    };
-    cell.quiet.store(next, Ordering::Relaxed);
-    next == LOUD
+    is_seen || !passes_while_off(cell, word, bytes)
+}
+
+/// The same while capture is off, or was off when the unit before began: true when they need not be followed.
+#[inline(always)]
+pub(super) fn passes_while_off(cell: &Cell, word: u64, bytes: &[u8]) -> bool {
+    let passes = if is_capturing(word) { None } else { unit(bytes) };
+    if let Some(kind) = passes {
+        cell.quiet.store(word & !SIMPLE | ANSWERING | kind, Ordering::Relaxed);
+    }
+    passes.is_some()
 }
 
 /// After a write of `bytes`: `Some`: the session is loud again.

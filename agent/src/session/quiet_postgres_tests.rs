@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::postgres::Postgres;
 use crate::protocol::{Direction, Event, Machine, Step, UnitText};
 use crate::session::arena::Arena;
-use crate::session::quiet::marks;
+use crate::session::quiet::{self, marks};
 use Direction::{FromClient, ToClient};
 use std::{format, string::String, vec, vec::Vec};
 
@@ -43,6 +43,10 @@ fn ready() -> Vec<u8> {
 
 fn application(name: &str) -> Vec<u8> {
     message(b'S', format!("application_name\0{name}\0").as_bytes())
+}
+
+fn resting(marks: u64) -> u64 {
+    quiet::resting(marks | POSTGRES)
 }
 
 static ARENA: Arena = Arena::new();
@@ -137,6 +141,7 @@ impl Session {
 
     fn end_read(&mut self, aside: bool, bytes: &[u8]) {
         if !aside || after_read(self.cell, self.word(), self.capturing, bytes) {
+            self.cell.quiet.store(LOUD, Ordering::Relaxed);
             self.machine.set_capturing(self.capturing);
             self.feed(FromClient, bytes);
         }

@@ -6,10 +6,11 @@
 #![allow(unsafe_code)]
 
 use super::unit::Running;
-use crate::protocol::mysql::Mysql;
+use crate::protocol::mysql::{Framing, Mysql};
 use crate::protocol::postgres::Postgres;
-use crate::protocol::{Answer, Asked, Dialect, Direction, Machine, Step, Unit};
+use crate::protocol::{Dialect, Direction, Machine, Step, Unit};
 use crate::segment::SessionSlot;
+use crate::segment::ring::Slot;
 use crate::strings::Bytes;
 use core::mem::MaybeUninit;
 
@@ -32,8 +33,6 @@ pub enum Protocol {
 pub struct Session {
     /// Its unique number in the segment.
     pub uid: u64,
-    /// Its descriptor.
-    pub fd: i32,
     /// Which machine.
     pub(super) protocol: u8,
     /// 1: the plain text is at the TLS library.
@@ -42,10 +41,14 @@ pub struct Session {
     pub(super) logged_in: u8,
     /// 1: a thread pool's poller watches the descriptor.
     pub(super) pooled: u8,
+    /// How a MySQL session that has stood aside frames what it sends.
+    pub(super) framing: Framing,
+    /// Whose grammar the statements of a session that has stood aside follow.
+    pub(super) dialect: Dialect,
     /// Its slot in the segment.
     pub(super) slot: Option<SessionSlot<'static>>,
-    /// The TLS connection, 0: none.
-    pub(super) ssl: usize,
+    /// The stored text that the slot shows or showed last; 0: another one.
+    pub(super) shown_hash: u64,
     /// Name of the identity in the text store; 0: not stored in this generation.
     pub(super) identity_hash: u64,
     /// The capture generation in which the identity was stored last.
@@ -53,11 +56,12 @@ pub struct Session {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) running: Running,
-    /// The unit that runs or ran last on the direct way.
-    pub(super) asked: Asked,
-    pub(super) answer: Answer,
-    /// The stored text that the slot shows or showed last; 0: another one.
-    pub(super) shown_hash: u64,
+    /// Where the record of the unit that goes the direct way was begun.
+    pub(super) room: Option<Slot<'static>>,
+    /// Its descriptor.
+    pub fd: i32,
+    /// The TLS connection, 0: none.
+    pub(super) ssl: usize,
     machines_made: u8,
     mysql: MaybeUninit<Mysql>,
     postgres: MaybeUninit<Postgres>,
@@ -71,6 +75,7 @@ impl Session {
         self.fd = fd;
         self.uid = uid;
         self.slot = None;
+        self.room = None;
         self.shown_hash = 0;
         self.protocol = Protocol::Undetected as u8;
         self.tls = 0;
@@ -84,6 +89,20 @@ impl Session {
         self.running = Running::default();
         self.bytes_in = 0;
         self.bytes_out = 0;
+    }
+
+    /// True where who the session is has been stored in this capture.
+    #[inline(always)]
+    pub(super) fn is_identified_in(&self, generation: u64) -> bool {
+        self.identity_hash != 0 && self.identity_generation == generation
+    }
+
+    /// What the direct way has to know of the machine.
+    pub(super) fn remember_style(&mut self) {
+        self.dialect = self.dialect();
+        if let Some(machine) = self.mysql() {
+            self.framing = machine.framing();
+        }
     }
 
     /// Chooses the machine, in its initial state.
@@ -165,30 +184,6 @@ impl Session {
     pub(super) fn mysql(&mut self) -> Option<&mut Mysql> {
         // SAFETY: `speak` wrote the machine before it set the protocol.
         (self.protocol() == Protocol::MySql).then(|| unsafe { self.mysql.assume_init_mut() })
-    }
-
-    /// Whose grammar its statements follow.
-    #[inline(always)]
-    pub(super) fn direct_dialect(&self) -> Dialect {
-        match self.protocol() {
-            // SAFETY: `speak` wrote the machine before it set the protocol.
-            Protocol::MySql => unsafe { self.mysql.assume_init_ref() }.dialect(),
-            Protocol::Postgres => Dialect::Postgres,
-            _ => Dialect::Unknown,
-        }
-    }
-
-    /// The text of the query that goes the direct way; empty where that is an execution of a stored one.
-    #[inline(always)]
-    pub(super) fn direct_text(&self) -> &[u8] {
-        match self.protocol() {
-            _ if self.asked.text.hash != 0 => &[],
-            // SAFETY: `speak` wrote the machine before it set the protocol.
-            Protocol::MySql => unsafe { self.mysql.assume_init_ref() }.direct_text(),
-            // SAFETY: as above.
-            Protocol::Postgres => unsafe { self.postgres.assume_init_ref() }.direct_text(),
-            _ => &[],
-        }
     }
 
     /// True when the MySQL machine, at rest, took a whole command that starts a unit; see [`Mysql::whole_command`].

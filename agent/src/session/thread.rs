@@ -8,22 +8,38 @@ use crate::sys::process;
 use crate::ticks::Clock;
 
 /// The part of a unit that this thread is working on.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
+#[repr(C)]
 pub(super) struct Slice {
     /// Session number + 1; 0: none.
     pub session: u32,
-    /// The session's uid, for the slice's record.
-    pub uid: u64,
     /// The unit within the session.
     pub unit: u32,
-    /// CLOCK_MONOTONIC at its start.
-    pub start_ns: u64,
-    /// The unit's weight; 0: its dear counters are not read.
-    pub weight: f64,
     /// The socket carries the session's plain text.
     pub plain: bool,
     /// The unit's response has begun.
     pub responded: bool,
+}
+
+/// What a slice's record will say. Of a unit that goes the direct way only the session knows, and the unit's number too.
+#[derive(Clone, Copy)]
+pub(super) struct Share {
+    /// The session's uid.
+    pub uid: u64,
+    /// CLOCK_MONOTONIC at its start.
+    pub start_ns: u64,
+    /// The unit's weight; 0: its dear counters are not read.
+    pub weight: f64,
+}
+
+impl Slice {
+    /// The thread works on nothing.
+    pub const NONE: Slice = Slice { session: 0, unit: 0, plain: false, responded: false };
+}
+
+impl Share {
+    /// Of nothing.
+    pub const NONE: Share = Share { uid: 0, start_ns: 0, weight: 0.0 };
 }
 
 /// A thread's state.
@@ -33,20 +49,24 @@ pub(super) struct Slice {
 /// marked frame was left by longjmp or an exception, and the mark is stale.
 ///
 /// In the order of use: what every query touches is in the first few cache lines.
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Thread {
     inside: usize,
     pub(super) pid: u32,
     pub(super) tid: u32,
-    /// True when the library registered this thread's exit.
-    pub(super) exit_registered: bool,
+    /// The process in which all is done that has to be done once for a thread; 0: none.
+    pub(super) known_in: u32,
+    /// True when something is to be found out about executions beside when they were; what, says `wanted`.
+    pub(super) measures: bool,
     /// True when `counters` are prepared.
     pub(super) open: bool,
     pub(super) slice: Slice,
-    /// This thread's lane, once it has one.
-    pub(super) lane: Option<Lane<'static>>,
+    /// The capture generation in which this thread has all that the direct way needs; 0: none.
+    pub(super) goes_directly_in: u64,
     /// CLOCK_MONOTONIC before the write that this thread is in, where that matters; else 0.
     pub(super) write_ns: u64,
+    /// This thread's lane, once it has one.
+    pub(super) lane: Option<Lane<'static>>,
     /// What this thread's commands are timed by.
     clock: Clock,
     /// The capture generation for which `counters` are prepared.
@@ -57,15 +77,18 @@ pub struct Thread {
     pub(super) paid_ns: u64,
     /// What is wanted in the generation.
     pub(super) wanted: Wanted,
-    pub(crate) counts: Counts,
     pub(super) measuring: Measuring,
     pub(super) sampler: Sampler,
+    pub(super) share: Share,
+    pub(crate) counts: Counts,
     /// The TLS connection whose SSL_* call is on this thread's stack.
     pub(super) ssl: usize,
     pub(super) ssl_frame: usize,
     pub(crate) start: Reading,
     pub(super) end: Reading,
     pub(crate) counters: ThreadCounters,
+    /// True when the library registered this thread's exit.
+    pub(super) exit_registered: bool,
 }
 
 /// How far above the mark a frame may be and still be taken for deeper: a handler on an alternate stack.
@@ -84,18 +107,14 @@ impl Thread {
             inside: 0,
             pid: 0,
             tid: 0,
+            known_in: 0,
             lane: None,
             ssl: 0,
             ssl_frame: 0,
-            slice: Slice {
-                session: 0,
-                uid: 0,
-                unit: 0,
-                start_ns: 0,
-                weight: 0.0,
-                plain: false,
-                responded: false,
-            },
+            slice: Slice::NONE,
+            share: Share::NONE,
+            goes_directly_in: 0,
+            measures: false,
             generation: 0,
             wanted: Wanted::NOTHING,
             budget_ppm: 0,
@@ -121,9 +140,10 @@ impl Thread {
             // A forked child: the lane and the counters are the parent's.
             self.counters.forget();
             self.open = false;
-            self.slice = Slice::default();
+            self.slice = Slice::NONE;
             self.lane = None;
             self.generation = 0;
+            self.goes_directly_in = 0;
             self.ssl = 0;
         }
         self.pid = pid;
@@ -189,14 +209,15 @@ impl Thread {
         self.paid_ns
     }
 
-    /// True when the library still has to register this thread's exit; answers true once.
+    /// True when [`Engine::arrive`](super::Engine::arrive) has nothing to do for this thread in process `pid`.
     #[inline(always)]
-    pub fn wants_exit_registration(&mut self) -> bool {
-        let wants = !self.exit_registered;
-        if wants {
-            self.exit_registered = true;
-        }
-        wants
+    pub fn is_known_in(&self, pid: u32) -> bool {
+        self.known_in == pid
+    }
+
+    /// True when the library still has to register this thread's exit; answers true once.
+    pub(super) fn wants_exit_registration(&mut self) -> bool {
+        !core::mem::replace(&mut self.exit_registered, true)
     }
 }
 

@@ -29,18 +29,15 @@ impl Engine {
         if let Some(ticket) = self.quiet_read(cell, true) {
             return ticket;
         }
-        if self.finish_direct(t, cell, requested, true) {
-            return Ticket::new(cell, true);
+        if let Some(ticket) = self.finish_direct(t, cell, requested, true) {
+            return ticket;
         }
-        let mut aside = false;
-        let inside = self.visit(t, cell, |engine, t, s, segment| {
+        let mut ticket = Ticket::NONE;
+        self.visit(t, cell, |engine, t, s, segment| {
             let capturing = engine.before_read(t, entry, s, segment, requested);
-            aside = engine.stand_aside(cell, s, requested, capturing);
+            ticket = engine.stand_aside(cell, s, requested, capturing);
         });
-        match inside {
-            false => Ticket::NONE,
-            true => Ticket::new(cell, aside),
-        }
+        ticket
     }
 
     /// The session of `ssl`, where the call's nested read or write has only just told it.
@@ -48,7 +45,7 @@ impl Engine {
         // Nobody has asked for the time before this write.
         t.write_ns = 0;
         match self.cell(self.ssl.session(ssl)) {
-            Some(cell) if !cell.stands_aside() => Ticket::new(cell, false),
+            Some(cell) if !cell.stands_aside() => Ticket::new(cell),
             _ => Ticket::NONE,
         }
     }
@@ -63,7 +60,7 @@ impl Engine {
         let inside = self.visit_directly(t, cell, |engine, t, s, segment| {
             t.write_ns = engine.before_write(t, entry, s, segment);
         });
-        if inside { Ticket::new(cell, false) } else { Ticket::NONE }
+        if inside { Ticket::new(cell) } else { Ticket::NONE }
     }
 
     /// `ssl` is about to be freed.

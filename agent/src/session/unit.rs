@@ -3,19 +3,22 @@
 use super::engine::Engine;
 use super::measure::Measured;
 use super::state::{Protocol, Session};
-use super::thread::{Slice, Thread};
+use super::thread::{Share, Slice, Thread};
 use super::{identity, worker};
 use crate::clock::monotonic_ns;
 use crate::counters::{CLIENT_WAIT_NS, Counts};
 use crate::hash::content_hash;
-use crate::protocol::{Command, Dialect, Unit, UnitText};
+use crate::protocol::{Dialect, Unit, UnitText};
 use crate::segment::record::{self, NO_FIRST_BYTE};
 use crate::segment::writer::{Fields, write, write_inline};
 use crate::segment::{Lane, Segment, TextKind};
 
 /// The unit that runs in a session.
 #[derive(Clone, Copy, Default)]
+#[repr(C)]
 pub struct Running {
+    /// The thread that has the open slice.
+    pub slice_tid: u32,
     /// True between Started and Finished.
     pub active: bool,
     /// More than one thread worked on it.
@@ -24,8 +27,6 @@ pub struct Running {
     pub shut: bool,
     /// The capture generation at its start; 0: capture was off, it is not recorded.
     pub generation: u64,
-    /// Its weight, 1/p; 0: its dear counters are not read.
-    pub weight: f64,
     /// CLOCK_MONOTONIC at its start.
     pub start_ns: u64,
     /// CLOCK_MONOTONIC at its first response byte; 0: none yet.
@@ -34,8 +35,8 @@ pub struct Running {
     pub client_wait_ns: u64,
     /// Its number within the session.
     pub unit: u32,
-    /// The thread that has the open slice.
-    pub slice_tid: u32,
+    /// Its weight, 1/p; 0: its dear counters are not read.
+    pub weight: f64,
 }
 
 /// Whose a unit is, and what went over its socket.
@@ -45,6 +46,26 @@ pub(super) struct Of {
     pub dialect: Dialect,
     pub bytes_in: u64,
     pub bytes_out: u64,
+}
+
+impl Running {
+    /// True when thread `tid` alone works on it, and nobody has cut it off.
+    #[inline(always)]
+    pub(super) fn is_of(&self, tid: u32) -> bool {
+        self.slice_tid == tid && !self.moved && !self.shut
+    }
+}
+
+/// The session's slot shows what its machine says that it runs, or is about to.
+pub(super) fn show_unit(s: &mut Session) {
+    s.shown_hash = 0;
+    let (Some(slot), Some((_, unit))) = (s.slot, s.unit()) else { return };
+    let (text, hash, len) = match unit.text {
+        UnitText::Inline { bytes, full_len } => (bytes, 0, full_len),
+        UnitText::Stored(text) => ([].as_slice(), text.hash, text.full_len),
+        _ => ([].as_slice(), 0, 0),
+    };
+    slot.start(0, unit.command, text, hash, len);
 }
 
 impl Engine {
@@ -84,20 +105,7 @@ impl Engine {
         }
         self.close_slice(t, segment);
         self.prepare(t, segment, capture);
-        let slot = s.slot;
-        let mut in_flight = (Command::None, [].as_slice(), 0, 0);
-        if let Some((_, unit)) = s.unit() {
-            in_flight = match unit.text {
-                UnitText::Inline { bytes, full_len } => (unit.command, bytes, 0, full_len),
-                UnitText::Stored(text) => (unit.command, [].as_slice(), text.hash, text.full_len),
-                _ => (unit.command, [].as_slice(), 0, 0),
-            };
-        }
-        if let Some(slot) = slot {
-            let (command, text, hash, len) = in_flight;
-            slot.start(0, command, text, hash, len);
-        }
-        s.shown_hash = 0;
+        show_unit(s);
         self.set_off(t, entry, s);
     }
 
@@ -105,20 +113,12 @@ impl Engine {
     #[inline(always)]
     pub(super) fn set_off(&self, t: &mut Thread, entry: u32, s: &mut Session) {
         let weight = t.choose();
-        t.slice = Slice {
-            session: entry,
-            uid: s.uid,
-            unit: s.running.unit,
-            start_ns: 0,
-            weight,
-            plain: s.tls == 0,
-            responded: false,
-        };
+        t.slice = Slice { session: entry, unit: s.running.unit, plain: s.tls == 0, responded: false };
         s.running.weight = weight;
         // Nearly the last thing: none of the above is the query's time.
         let start_ns = t.begin_command(weight);
         s.running.start_ns = start_ns;
-        t.slice.start_ns = start_ns;
+        t.share = Share { uid: s.uid, start_ns, weight };
         if let Some(slot) = s.slot {
             slot.start_again(start_ns);
         }
@@ -154,11 +154,11 @@ impl Engine {
         // The first thing: none of the below is the query's time.
         let now = t.now_ns();
         let running = s.running;
-        let ours = t.slice.session == entry && t.slice.uid == s.uid && t.slice.unit == running.unit;
+        let ours = t.slice.session == entry && t.share.uid == s.uid && t.slice.unit == running.unit;
         t.counts.known = 0;
         let mut measured = Measured::default();
         if ours {
-            t.slice = Slice::default();
+            t.slice = Slice::NONE;
             let inside_ns = now.saturating_sub(running.start_ns);
             measured = t.end_work(running.weight, now, inside_ns);
             t.ended(now, inside_ns, 1);
@@ -176,14 +176,7 @@ impl Engine {
             slot.finish();
         }
         let (bytes_in, bytes_out) = (core::mem::take(&mut s.bytes_in), core::mem::take(&mut s.bytes_out));
-        let control = segment.control();
-        // A unit that began while capture was on is recorded also when it has been switched off since: the collector
-        // waits a moment for those, or its client would have seen an answer that no report counts.
-        if control.generation() != running.generation {
-            return;
-        }
-        if control.is_collector_silent(now) {
-            control.give_up(running.generation);
+        if !Self::is_wanted(segment, running.generation, now) {
             return;
         }
         self.store_identity(s, segment, running.generation);
@@ -191,6 +184,23 @@ impl Engine {
         let Some((dialect, unit)) = s.unit() else { return };
         let of = Of { uid: s.uid, identity_hash: s.identity_hash, dialect, bytes_in, bytes_out };
         self.record_unit(t, &lane, &running, &of, &unit, measured, now, cut_off);
+    }
+
+    /// True when somebody waits for the record of a unit that began in capture `generation` and ended at `now`. Where nobody
+    /// collects any more, capture is switched off.
+    #[inline(always)]
+    pub(super) fn is_wanted(segment: &Segment<'static>, generation: u64, now: u64) -> bool {
+        let control = segment.control();
+        // A unit that began while capture was on is recorded also when it has been switched off since: the collector
+        // waits a moment for those, or its client would have seen an answer that no report counts.
+        if control.generation() != generation {
+            return false;
+        }
+        let silent = control.is_collector_silent(now);
+        if silent {
+            control.give_up(generation);
+        }
+        !silent
     }
 
     /// Writes the record of a unit that ended at `now`.
@@ -268,16 +278,9 @@ impl Engine {
         self.prepare(t, segment, running.generation);
         s.running.moved = true;
         s.running.slice_tid = t.tid;
-        let weight = running.weight;
-        t.slice = Slice {
-            session: entry,
-            uid: s.uid,
-            unit: running.unit,
-            start_ns: t.first_now_ns(),
-            weight,
-            plain: s.tls == 0,
-            responded: running.first_byte_ns != 0,
-        };
+        let (weight, responded) = (running.weight, running.first_byte_ns != 0);
+        t.slice = Slice { session: entry, unit: running.unit, plain: s.tls == 0, responded };
+        t.share = Share { uid: s.uid, start_ns: t.first_now_ns(), weight };
         t.begin_work(weight);
     }
 
@@ -287,20 +290,22 @@ impl Engine {
         if t.slice.session == 0 {
             return;
         }
-        let slice = core::mem::take(&mut t.slice);
-        if segment.control().generation() != t.generation || slice.weight <= 0.0 {
+        self.make_way(t);
+        let slice = core::mem::replace(&mut t.slice, Slice::NONE);
+        let share = t.share;
+        if segment.control().generation() != t.generation || share.weight <= 0.0 {
             return;
         }
         let now = t.now_ns();
-        t.end_work(slice.weight, now, now.saturating_sub(slice.start_ns));
+        t.end_work(share.weight, now, now.saturating_sub(share.start_ns));
         let Some(lane) = self.lane(t, segment, now) else { return };
         let fields = Fields {
             kind: record::KIND_SLICE,
-            session_uid: slice.uid,
-            start_ns: slice.start_ns,
-            latency_ns: now.saturating_sub(slice.start_ns),
+            session_uid: share.uid,
+            start_ns: share.start_ns,
+            latency_ns: now.saturating_sub(share.start_ns),
             first_byte_ns: NO_FIRST_BYTE,
-            weight: slice.weight,
+            weight: share.weight,
             unit: slice.unit,
             tid: t.tid,
             flags: record::FLAG_MOVED,
@@ -316,6 +321,8 @@ impl Engine {
             return;
         }
         t.wanted = segment.control().wanted();
+        t.measures = t.wanted.mask != 0;
+        t.goes_directly_in = 0;
         t.budget_ppm = t.wanted.budget_ppm.into();
         t.generation = capture;
         // Opened now, also where nothing may be chosen for a while, so that it is known what can be had.
@@ -330,7 +337,7 @@ impl Engine {
     /// Stores who the session is, once in each capture and whenever it changes, so that the collector finds it.
     #[inline]
     pub(super) fn store_identity(&self, s: &mut Session, segment: &Segment<'static>, generation: u64) {
-        if s.identity_hash == 0 || s.identity_generation != generation {
+        if !s.is_identified_in(generation) {
             self.store_identity_anew(s, segment, generation);
         }
     }

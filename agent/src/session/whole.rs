@@ -1,8 +1,8 @@
 //! The engine's short way for what a session's read or write brings whole: nearly every request, and nearly every answer.
 
 use super::engine::Engine;
-use super::quiet::marks;
-use super::quiet_postgres as postgres;
+use super::quiet::{marks, resting};
+use super::quiet_postgres::POSTGRES;
 use super::state::Session;
 use super::thread::Thread;
 use crate::protocol::Direction;
@@ -79,7 +79,7 @@ impl Engine {
             && segment.control().capture() != 0
             && let Some(cell) = self.cell(entry)
         {
-            cell.quiet.store(postgres::resting(marks(s.tls != 0, true)), Ordering::Relaxed);
+            cell.quiet.store(resting(marks(s.tls != 0, true) | POSTGRES), Ordering::Relaxed);
         }
     }
 }

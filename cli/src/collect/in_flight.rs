@@ -23,7 +23,7 @@ pub fn still_running(mapping: &Mapping) -> usize {
     (0..segment.shape().sessions)
         .filter_map(|n| segment.session(n))
         .filter(|slot| slot.owner_pid() != 0)
-        .filter_map(|slot| slot.snapshot())
+        .filter_map(|slot| slot.snapshot(&segment))
         .filter(|seen| seen.start_ns != 0 && !process_is_gone(seen.pid))
         .count()
 }
@@ -50,7 +50,7 @@ impl Slots {
             if slot.owner_pid() == 0 {
                 continue;
             }
-            let Some(seen) = slot.snapshot() else { continue };
+            let Some(seen) = slot.snapshot(&segment) else { continue };
             let key = (seen.uid, seen.start_ns);
             if seen.start_ns == 0
                 || self.reported.contains(&key)

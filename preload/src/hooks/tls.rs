@@ -93,11 +93,7 @@ unsafe fn moved(call: Call, ssl: *mut c_void, buffer: *const c_void, n: usize, t
                     engine.write_end_back(t, ticket, back, bytes);
                 }
             }
-            (false, true) => {
-                if let Some(back) = engine.read_end_aside(ticket, call.requested, bytes) {
-                    engine.read_end_back(t, ticket, back, bytes);
-                }
-            }
+            (false, true) => engine.read_end_aside(t, ticket, call.requested, bytes),
         }
     });
 }

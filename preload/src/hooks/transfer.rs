@@ -9,45 +9,64 @@
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
 use crate::ENGINE;
-use crate::real::{Original, known, real, system_call};
-use crate::thread::with;
+use crate::real::{Hot, Original, hot, real, system_call};
+use crate::thread::{with, with_known};
 use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
-use perquery_agent::session::{Back, BackInAnswer, Cell, Ticket};
+use perquery_agent::session::{BackInAnswer, Cell, HEADER_BYTES, Ticket};
 
-pub static RECV: Original = Original::libc(c"recv");
-pub static RECVFROM: Original = Original::libc(c"recvfrom");
+pub static RECV: Original = Original::hot(c"recv", &HOT.recv);
+pub static RECVFROM: Original = Original::hot(c"recvfrom", &HOT.recvfrom);
 pub static RECVMSG: Original = Original::libc(c"recvmsg");
-pub static READ: Original = Original::libc(c"read");
+pub static READ: Original = Original::hot(c"read", &HOT.read);
 pub static READV: Original = Original::libc(c"readv");
-pub static RECV_CHK: Original = Original::libc(c"__recv_chk");
-pub static READ_CHK: Original = Original::libc(c"__read_chk");
-pub static SEND: Original = Original::libc(c"send");
-pub static SENDTO: Original = Original::libc(c"sendto");
+pub static RECV_CHK: Original = Original::hot(c"__recv_chk", &HOT.recv_chk);
+pub static READ_CHK: Original = Original::hot(c"__read_chk", &HOT.read_chk);
+pub static SEND: Original = Original::hot(c"send", &HOT.send);
+pub static SENDTO: Original = Original::hot(c"sendto", &HOT.sendto);
 pub static SENDMSG: Original = Original::libc(c"sendmsg");
-pub static WRITE: Original = Original::libc(c"write");
+pub static WRITE: Original = Original::hot(c"write", &HOT.write);
 pub static WRITEV: Original = Original::libc(c"writev");
 
-/// Before a read of the socket of the session in `cell`.
-#[inline(always)]
-fn before_read(cell: &'static Cell, requested: usize) -> Ticket {
-    match ENGINE.read_aside(cell) {
-        // Nothing matters yet: not even the thread's state is needed.
-        Some(ticket) => ticket,
-        None => before_read_of(cell, requested),
-    }
+/// Together in a cache line, those of servers first.
+#[repr(C, align(64))]
+struct Originals {
+    recv: Hot,
+    send: Hot,
+    read: Hot,
+    write: Hot,
+    recv_chk: Hot,
+    read_chk: Hot,
+    recvfrom: Hot,
+    sendto: Hot,
 }
+
+static HOT: Originals = Originals {
+    recv: Hot::new(search::recv as *const c_void),
+    send: Hot::new(search::send as *const c_void),
+    read: Hot::new(search::read as *const c_void),
+    write: Hot::new(search::write as *const c_void),
+    recv_chk: Hot::new(search::__recv_chk as *const c_void),
+    read_chk: Hot::new(search::__read_chk as *const c_void),
+    recvfrom: Hot::new(search::recvfrom as *const c_void),
+    sendto: Hot::new(search::sendto as *const c_void),
+};
 
 #[inline(never)]
 #[unsafe(link_section = ".text.hot.perquery")]
 fn before_read_of(cell: &'static Cell, requested: usize) -> Ticket {
-    with(|engine, t| engine.read_begin(t, cell, requested)).unwrap_or(Ticket::NONE)
+    match with_known(|engine, t| engine.finish_directly(t, cell, requested)).flatten() {
+        Some(ticket) => ticket,
+        None => before_read_at_length(cell, requested),
+    }
 }
 
-/// True when a write of the session in `cell` is nobody's business.
-#[inline(always)]
-fn write_passes(cell: &'static Cell) -> bool {
-    ENGINE.write_aside(cell).is_some_and(|ticket| !ticket.is_some())
+#[inline(never)]
+fn before_read_at_length(cell: &'static Cell, requested: usize) -> Ticket {
+    match ENGINE.read_aside(cell) {
+        Some(ticket) => ticket,
+        None => with(|engine, t| engine.read_begin(t, cell, requested)).unwrap_or(Ticket::NONE),
+    }
 }
 
 #[inline(always)]
@@ -55,60 +74,157 @@ fn before_write(cell: &'static Cell) -> Ticket {
     if let Some(ticket) = ENGINE.write_aside(cell) {
         return ticket;
     }
+    match with_known(|engine, t| engine.write_goes_on(t, cell)).flatten() {
+        Some(ticket) => ticket,
+        None => before_write_at_length(cell),
+    }
+}
+
+#[inline(never)]
+fn before_write_at_length(cell: &'static Cell) -> Ticket {
     with(|engine, t| engine.write_begin(t, cell)).unwrap_or(Ticket::NONE)
 }
 
-/// The buffer's first `n` bytes, which the kernel has just filled or taken.
-unsafe fn bytes<'a>(buffer: *const c_void, n: ssize_t) -> &'a [u8] {
-    if n <= 0 || buffer.is_null() {
-        return &[];
-    }
+/// The buffer's first `n` bytes, which the kernel has just filled or taken; `None`: there are none.
+#[inline(always)]
+unsafe fn bytes<'a>(buffer: *const c_void, n: ssize_t) -> Option<&'a [u8]> {
     // SAFETY: the kernel accessed `n` bytes at `buffer`, so they are mapped; nobody else writes there during the call.
-    unsafe { core::slice::from_raw_parts(buffer.cast(), n as usize) }
+    (n > 0 && !buffer.is_null()).then(|| unsafe { core::slice::from_raw_parts(buffer.cast(), n as usize) })
 }
 
 #[inline(always)]
 unsafe fn after_read(ticket: Ticket, requested: usize, buffer: *const c_void, n: ssize_t) {
-    if ticket.is_some() && n > 0 {
+    if ticket.is_some()
         // SAFETY: `n` is the answer of the read into `buffer`.
-        let bytes = unsafe { bytes(buffer, n) };
-        if !ticket.is_aside() {
-            after_read_of(ticket, bytes);
-        } else if let Some(back) = ENGINE.read_end_aside(ticket, requested, bytes) {
-            after_read_back(ticket, back, bytes);
-        }
+        && let Some(bytes) = unsafe { bytes(buffer, n) }
+        // SAFETY: as above.
+        && !(ticket.is_before_a_header() && n == HEADER_BYTES as ssize_t && unsafe { is_usual_header(buffer) })
+    {
+        after_read_of(ticket, requested, bytes);
+    }
+}
+
+/// True for what nearly every read for a command's header brings, of which its body says enough.
+#[inline(always)]
+unsafe fn is_usual_header(buffer: *const c_void) -> bool {
+    // SAFETY: the kernel has just filled so many bytes.
+    ENGINE.is_usual_header(unsafe { &*buffer.cast::<[u8; HEADER_BYTES]>() })
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn after_unusual_header(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
+    // SAFETY: the caller's promise.
+    if let Some(bytes) = unsafe { bytes(buffer, n) } {
+        read_at_length(ticket, HEADER_BYTES, bytes);
     }
 }
 
 #[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn after_read_of(ticket: Ticket, bytes: &[u8]) {
-    with(|engine, t| engine.read_end(t, ticket, bytes));
+fn after_read_of(ticket: Ticket, requested: usize, bytes: &[u8]) {
+    if ticket.is_aside() {
+        after_aside(ticket, requested, bytes);
+    } else {
+        read_at_length(ticket, requested, bytes);
+    }
 }
 
-#[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn after_read_back(ticket: Ticket, back: Back, bytes: &[u8]) {
-    with(|engine, t| engine.read_end_back(t, ticket, back, bytes));
+#[inline(always)]
+fn after_aside(ticket: Ticket, requested: usize, bytes: &[u8]) {
+    if ticket.is_postgres() {
+        after_request(ticket, requested, bytes);
+    } else {
+        after_body(ticket, requested, bytes);
+    }
 }
 
+/// After a read of a MySQL session that stood aside.
 #[inline(never)]
 #[unsafe(link_section = ".text.hot.perquery")]
-fn after_write_of(ticket: Ticket, bytes: &[u8]) {
-    with(|engine, t| engine.write_end(t, ticket, bytes));
+fn after_body(ticket: Ticket, requested: usize, bytes: &[u8]) {
+    let capture = ENGINE.capture();
+    let done = if capture == 0 {
+        ENGINE.passes_while_off(ticket, requested, bytes)
+    } else {
+        with(|engine, t| engine.start_command(t, ticket, requested, bytes, capture)) != Some(false)
+    };
+    if !done {
+        read_at_length(ticket, requested, bytes);
+    }
+}
+
+/// After a read of a PostgreSQL session that stood aside.
+#[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery")]
+fn after_request(ticket: Ticket, requested: usize, bytes: &[u8]) {
+    let capture = ENGINE.capture();
+    let done = if capture == 0 {
+        ENGINE.passes_while_off(ticket, requested, bytes)
+    } else {
+        with(|engine, t| engine.start_request(t, ticket, bytes, capture)) != Some(false)
+    };
+    if !done {
+        read_at_length(ticket, requested, bytes);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn read_at_length(ticket: Ticket, requested: usize, bytes: &[u8]) {
+    with(|engine, t| {
+        if ticket.is_aside() {
+            engine.read_end_aside(t, ticket, requested, bytes);
+        } else {
+            engine.read_end(t, ticket, bytes);
+        }
+    });
 }
 
 #[inline(always)]
 unsafe fn after_write(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
-    if ticket.is_some() && n > 0 {
+    if ticket.is_some()
         // SAFETY: `n` is the answer of the write from `buffer`.
-        let bytes = unsafe { bytes(buffer, n) };
-        if !ticket.is_aside() {
-            after_write_of(ticket, bytes);
-        } else if let Some(back) = ENGINE.write_end_aside(ticket, bytes) {
-            after_write_back(ticket, back, bytes);
+        && let Some(bytes) = unsafe { bytes(buffer, n) }
+    {
+        if ticket.is_postgres() {
+            after_last_answer(ticket, bytes);
+        } else {
+            after_answer(ticket, bytes);
         }
     }
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery")]
+fn after_answer(ticket: Ticket, bytes: &[u8]) {
+    if with_known(|engine, t| engine.answered_directly(t, ticket, bytes)) != Some(true) {
+        write_at_length(ticket, bytes);
+    }
+}
+
+/// The same of a PostgreSQL session.
+#[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery")]
+fn after_last_answer(ticket: Ticket, bytes: &[u8]) {
+    if ticket.is_aside() {
+        return after_write_aside(ticket, bytes);
+    }
+    if with_known(|engine, t| engine.ended_directly(t, ticket, bytes)) != Some(true) {
+        write_at_length(ticket, bytes);
+    }
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery")]
+fn after_write_aside(ticket: Ticket, bytes: &[u8]) {
+    if let Some(back) = ENGINE.write_end_aside(ticket, bytes) {
+        after_write_back(ticket, back, bytes);
+    }
+}
+
+#[inline(never)]
+fn write_at_length(ticket: Ticket, bytes: &[u8]) {
+    with(|engine, t| engine.write_end(t, ticket, bytes));
 }
 
 #[cold]
@@ -139,59 +255,123 @@ unsafe fn parts(
 /// The length of a vectored read before the call: the vector may be a bad address, which only the kernel may find out.
 const UNKNOWN_LENGTH: usize = usize::MAX;
 
+/// What stands in [`HOT`] until the originals were found.
+mod search {
+    use super::*;
+
+    macro_rules! search {
+        ($($name:ident $original:ident ($fd:ident $(, $arg:ident: $type:ty)*) $number:ident [$($raw:expr),*];)*) => { $(
+            #[cold]
+            pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
+                    // SAFETY: the caller's own arguments.
+                    Some(real) => unsafe { real($fd $(, $arg)*) },
+                    // SAFETY: the same arguments for the system call behind it.
+                    None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
+                }
+            }
+        )* };
+    }
+
+    search! {
+        recv RECV (fd, buffer: *mut c_void, len: size_t, flags: c_int) SYS_recvfrom [buffer, len, flags, 0, 0];
+        recvfrom RECVFROM (
+            fd, buffer: *mut c_void, len: size_t, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t
+        ) SYS_recvfrom [buffer, len, flags, from, from_len];
+        __recv_chk RECV_CHK (fd, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int)
+        SYS_recvfrom [buffer, len.min(room), flags, 0, 0];
+        read READ (fd, buffer: *mut c_void, len: size_t) SYS_read [buffer, len, 0, 0, 0];
+        __read_chk READ_CHK (fd, buffer: *mut c_void, len: size_t, room: size_t)
+        SYS_read [buffer, len.min(room), 0, 0, 0];
+        send SEND (fd, buffer: *const c_void, len: size_t, flags: c_int) SYS_sendto [buffer, len, flags, 0, 0];
+        sendto SENDTO (
+            fd, buffer: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t
+        ) SYS_sendto [buffer, len, flags, to, to_len];
+        write WRITE (fd, buffer: *const c_void, len: size_t) SYS_write [buffer, len, 0, 0, 0];
+    }
+}
+
 // The functions of one section lie together: fewer pages to be found again after a context switch.
 //
 // A call on anything that is no session's socket ends in a jump to the original: no frame, nothing saved. The session's
-// number travels behind the caller's own arguments.
-
-/// `call`: the original with the caller's own arguments, or what stands for it.
-macro_rules! forward {
-    ($original:ident ($fd:ident $(, $arg:ident: $type:ty)*) $number:ident [$($raw:expr),*]) => {
-        #[cold]
-        #[inline(never)]
-        unsafe extern "C-unwind" fn search_and_call($fd: c_int $(, $arg: $type)*) -> ssize_t {
-            match real!($original, fn(c_int $(, $type)*) -> ssize_t) {
-                // SAFETY: the caller's own arguments.
-                Some(real) => unsafe { real($fd $(, $arg)*) },
-                // SAFETY: the same arguments for the system call behind it.
-                None => unsafe { system_call(libc::$number, [$fd as usize, $($raw as usize),*]) },
-            }
-        }
-        #[inline(always)]
-        unsafe fn call($fd: c_int $(, $arg: $type)*) -> ssize_t {
-            match known!($original, fn(c_int $(, $type)*) -> ssize_t) {
-                // SAFETY: the caller's own arguments.
-                Some(real) => unsafe { real($fd $(, $arg)*) },
-                // SAFETY: as above.
-                None => unsafe { search_and_call($fd $(, $arg)*) },
-            }
-        }
-    };
-}
+// cell travels behind the caller's own arguments.
 
 macro_rules! reads {
-    ($(#[$doc:meta])* $name:ident $original:ident ($fd:ident $(, $arg:ident: $type:ty)*) buffer $buffer:ident, $requested:expr,
-     peeks $peeks:expr, $number:ident [$($raw:expr),*]) => {
+    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:ident,
+     buffer $buffer:ident, $requested:expr, peeks $peeks:expr) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         #[unsafe(link_section = ".text.hot.perquery")]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
-            forward! { $original ($fd $(, $arg: $type)*) $number [$($raw),*] }
+            /// A session that stands aside may be about to read a header: hardly anything has to be known afterwards.
+            #[inline(never)]
+            #[unsafe(link_section = ".text.hot.perquery")]
+            unsafe extern "C-unwind" fn header($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                let ticket = ENGINE.ticket_aside(cell);
+                // SAFETY: the original's type, and the caller's own arguments.
+                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                // SAFETY: `n` is the answer of the call above.
+                let passes = n == HEADER_BYTES as ssize_t && unsafe { is_usual_header($buffer) };
+                if !passes {
+                    // SAFETY: as above.
+                    unsafe { after_unusual_header(ticket, $buffer, n) };
+                }
+                n
+            }
+            #[inline(never)]
+            #[unsafe(link_section = ".text.hot.perquery")]
+            unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                let ticket = ENGINE.ticket_aside(cell);
+                // SAFETY: the original's type, and the caller's own arguments.
+                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                // SAFETY: `n` is the answer of the call above.
+                if let Some(bytes) = unsafe { bytes($buffer, n) } {
+                    after_aside(ticket, $requested, bytes);
+                }
+                n
+            }
             #[inline(never)]
             #[unsafe(link_section = ".text.hot.perquery")]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
-                let ticket = before_read(cell, $requested);
-                // SAFETY: the caller's own arguments.
-                let n = unsafe { call($fd $(, $arg)*) };
+                let ticket = before_read_of(cell, $requested);
+                // SAFETY: the original's type, and the caller's own arguments.
+                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_read(ticket, $requested, $buffer, n) };
                 n
             }
-            match ENGINE.session_of($fd) {
+            /// Of a descriptor that is not among the first.
+            #[inline(never)]
+            unsafe extern "C-unwind" fn far($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                match ENGINE.session_of($fd) {
+                    // SAFETY: the caller's own arguments.
+                    Some(cell) => unsafe { near($fd $(, $arg)*, cell) },
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    None => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
+                }
+            }
+            #[inline(always)]
+            unsafe fn near($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                if $peeks {
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    return unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                }
+                match cell.is_plainly_aside() {
+                    // SAFETY: the caller's own arguments.
+                    true if $requested == HEADER_BYTES => unsafe { header($fd $(, $arg)*, cell) },
+                    // SAFETY: as above.
+                    true => unsafe { aside($fd $(, $arg)*, cell) },
+                    // SAFETY: as above.
+                    false => unsafe { watched($fd $(, $arg)*, cell) },
+                }
+            }
+            match ENGINE.near_session_of($fd) {
                 // SAFETY: the caller's own arguments.
-                Some(cell) if !$peeks => unsafe { watched($fd $(, $arg)*, cell) },
+                Some(Some(cell)) => unsafe { near($fd $(, $arg)*, cell) },
+                // SAFETY: the original's type, and the caller's own arguments.
+                Some(None) => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                 // SAFETY: the caller's own arguments.
-                _ => unsafe { call($fd $(, $arg)*) },
+                None => unsafe { far($fd $(, $arg)*) },
             }
         }
     };
@@ -199,52 +379,61 @@ macro_rules! reads {
 
 reads! {
     /// recv(2).
-    recv RECV (fd, buffer: *mut c_void, len: size_t, flags: c_int) buffer buffer, len,
-    peeks (flags & libc::MSG_PEEK != 0), SYS_recvfrom [buffer, len, flags, 0, 0]
+    recv (fd, buffer: *mut c_void, len: size_t, flags: c_int) at recv, buffer buffer, len,
+    peeks flags & libc::MSG_PEEK != 0
 }
 reads! {
     /// recvfrom(2).
-    recvfrom RECVFROM (fd, buffer: *mut c_void, len: size_t, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t)
-    buffer buffer, len, peeks (flags & libc::MSG_PEEK != 0), SYS_recvfrom [buffer, len, flags, from, from_len]
+    recvfrom (fd, buffer: *mut c_void, len: size_t, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t)
+    at recvfrom, buffer buffer, len, peeks flags & libc::MSG_PEEK != 0
 }
 reads! {
     /// recv(2) as called with _FORTIFY_SOURCE.
-    __recv_chk RECV_CHK (fd, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int) buffer buffer, len,
-    peeks (flags & libc::MSG_PEEK != 0), SYS_recvfrom [buffer, len.min(room), flags, 0, 0]
+    __recv_chk (fd, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int) at recv_chk, buffer buffer, len,
+    peeks flags & libc::MSG_PEEK != 0
 }
 reads! {
     /// read(2).
-    read READ (fd, buffer: *mut c_void, len: size_t) buffer buffer, len, peeks false, SYS_read [buffer, len, 0, 0, 0]
+    read (fd, buffer: *mut c_void, len: size_t) at read, buffer buffer, len, peeks false
 }
 reads! {
     /// read(2) as called with _FORTIFY_SOURCE.
-    __read_chk READ_CHK (fd, buffer: *mut c_void, len: size_t, room: size_t) buffer buffer, len, peeks false,
-    SYS_read [buffer, len.min(room), 0, 0, 0]
+    __read_chk (fd, buffer: *mut c_void, len: size_t, room: size_t) at read_chk, buffer buffer, len, peeks false
 }
 
 macro_rules! writes {
-    ($(#[$doc:meta])* $name:ident $original:ident ($fd:ident $(, $arg:ident: $type:ty)*) buffer $buffer:ident,
-     $number:ident [$($raw:expr),*]) => {
+    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:ident, buffer $buffer:ident) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         #[unsafe(link_section = ".text.hot.perquery")]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
-            forward! { $original ($fd $(, $arg: $type)*) $number [$($raw),*] }
             #[inline(never)]
             #[unsafe(link_section = ".text.hot.perquery")]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = before_write(cell);
-                // SAFETY: the caller's own arguments.
-                let n = unsafe { call($fd $(, $arg)*) };
+                // SAFETY: the original's type, and the caller's own arguments.
+                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_write(ticket, $buffer, n) };
                 n
             }
-            match ENGINE.session_of($fd) {
+            /// Of a descriptor that is not among the first.
+            #[inline(never)]
+            unsafe extern "C-unwind" fn far($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                match ENGINE.session_of($fd) {
+                    // SAFETY: the caller's own arguments.
+                    Some(cell) => unsafe { watched($fd $(, $arg)*, cell) },
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    None => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
+                }
+            }
+            match ENGINE.near_session_of($fd) {
                 // SAFETY: the caller's own arguments.
-                Some(cell) if !write_passes(cell) => unsafe { watched($fd $(, $arg)*, cell) },
+                Some(Some(cell)) if !cell.writes_pass() => unsafe { watched($fd $(, $arg)*, cell) },
+                // SAFETY: the original's type, and the caller's own arguments.
+                Some(_) => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                 // SAFETY: the caller's own arguments.
-                _ => unsafe { call($fd $(, $arg)*) },
+                None => unsafe { far($fd $(, $arg)*) },
             }
         }
     };
@@ -252,23 +441,22 @@ macro_rules! writes {
 
 writes! {
     /// send(2).
-    send SEND (fd, buffer: *const c_void, len: size_t, flags: c_int) buffer buffer,
-    SYS_sendto [buffer, len, flags, 0, 0]
+    send (fd, buffer: *const c_void, len: size_t, flags: c_int) at send, buffer buffer
 }
 writes! {
     /// sendto(2).
-    sendto SENDTO (fd, buffer: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t)
-    buffer buffer, SYS_sendto [buffer, len, flags, to, to_len]
+    sendto (fd, buffer: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t) at sendto,
+    buffer buffer
 }
 writes! {
     /// write(2).
-    write WRITE (fd, buffer: *const c_void, len: size_t) buffer buffer, SYS_write [buffer, len, 0, 0, 0]
+    write (fd, buffer: *const c_void, len: size_t) at write, buffer buffer
 }
 
 /// readv(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
-    let ticket = ENGINE.session_of(fd).map_or(Ticket::NONE, |cell| before_read(cell, UNKNOWN_LENGTH));
+    let ticket = ENGINE.session_of(fd).map_or(Ticket::NONE, |cell| before_read_of(cell, UNKNOWN_LENGTH));
     let n = match real!(READV, fn(c_int, *const iovec, c_int) -> ssize_t) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(fd, vector, count) },
@@ -309,7 +497,7 @@ pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let ticket = match ENGINE.session_of(fd) {
-        Some(cell) if flags & libc::MSG_PEEK == 0 => before_read(cell, UNKNOWN_LENGTH),
+        Some(cell) if flags & libc::MSG_PEEK == 0 => before_read_of(cell, UNKNOWN_LENGTH),
         _ => Ticket::NONE,
     };
     let n = match real!(RECVMSG, fn(c_int, *mut msghdr, c_int) -> ssize_t) {

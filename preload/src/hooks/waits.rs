@@ -11,7 +11,7 @@
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
 use crate::ENGINE;
-use crate::real::{Original, known, real, system_call};
+use crate::real::{Hot, Original, hot, real, system_call};
 use crate::thread::{runs_a_query, with};
 use core::ffi::{c_int, c_void};
 use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
@@ -19,8 +19,10 @@ use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
 pub static POLL: Original = Original::libc(c"poll");
 pub static PPOLL: Original = Original::libc(c"ppoll");
 pub static POLL_CHK: Original = Original::libc(c"__poll_chk");
-pub static EPOLL_WAIT: Original = Original::libc(c"epoll_wait");
+pub static EPOLL_WAIT: Original = Original::hot(c"epoll_wait", &WAIT);
 pub static EPOLL_CTL: Original = Original::libc(c"epoll_ctl");
+
+static WAIT: Hot = Hot::new(search_and_wait as *const c_void);
 
 /// The time, if this thread is in the middle of a query: it may be about to wait for its client.
 #[inline]
@@ -133,17 +135,20 @@ pub unsafe extern "C-unwind" fn epoll_wait(
     if ENGINE.process().may_change_sessions() {
         leaves_its_query();
     }
-    match known!(EPOLL_WAIT, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int) {
-        // SAFETY: the caller's own arguments.
-        Some(real) => unsafe { real(poller, events, room, timeout_ms) },
-        // SAFETY: as above.
-        None => unsafe { search_and_wait(poller, events, room, timeout_ms) },
+    // SAFETY: the original's type, and the caller's own arguments.
+    unsafe {
+        hot!(WAIT, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(poller, events, room, timeout_ms)
     }
 }
 
+/// Stands in [`WAIT`] until the original was found.
 #[cold]
-#[inline(never)]
-unsafe fn search_and_wait(poller: c_int, events: *mut epoll_event, room: c_int, timeout_ms: c_int) -> c_int {
+unsafe extern "C-unwind" fn search_and_wait(
+    poller: c_int,
+    events: *mut epoll_event,
+    room: c_int,
+    timeout_ms: c_int,
+) -> c_int {
     match real!(EPOLL_WAIT, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(poller, events, room, timeout_ms) },

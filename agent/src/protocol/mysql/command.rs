@@ -217,14 +217,14 @@ impl Mysql {
     /// can't go the direct way. True: a unit has started, and [`Event::Started`] is not answered any more. False: nothing was
     /// done, the bytes have to be fed.
     pub fn whole_command(&mut self, header: [u8; 4], body: &[u8], capturing: bool) -> bool {
-        if !capturing || !self.is_at_rest() {
+        let [a, b, c, seq] = header;
+        let is_whole = seq == 0 && u32::from_le_bytes([a, b, c, 0]) as usize == body.len();
+        if !capturing || !is_whole || !self.is_at_rest() {
             return false;
         }
-        let asked = self.direct_command(header, body);
-        if let Some(asked) = asked {
-            self.catch_up(asked, None);
-        }
-        asked.is_some()
+        let Some((asked, text)) = self.direct_command(body) else { return false };
+        self.catch_up(asked, None, |take| take(text));
+        true
     }
 
     pub(super) fn stored_text(&self, id: u32) -> TextRef {

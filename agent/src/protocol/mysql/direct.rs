@@ -8,38 +8,62 @@ use super::handshake::capability;
 use super::ok::status;
 use super::packet::{FULL, Fields};
 use super::response::{EOF, EOF_LIMIT, Expect, LOCAL_INFILE, OK};
-use super::{Command, Mysql, TextKind, TextRef, use_statement};
-use crate::protocol::{Answer, Asked};
+use super::{Command, Mysql, TEXT_CAP, TextKind, TextRef, use_statement};
+use crate::protocol::{Answer, Asked, PackedAnswer};
 
 /// The second letter of UPDATE, which begins like USE.
 fn is_update(text: &[u8]) -> bool {
     matches!(text, [b'u' | b'U', b'p' | b'P', ..])
 }
 
-/// Splits a packet off the front of `rest`: its sequence number, its first byte, and its payload. `None`: it is not there
-/// whole, has no payload, or is continued by another one.
-#[inline(always)]
-fn packet<'a>(rest: &mut &'a [u8]) -> Option<(u8, u8, &'a [u8])> {
-    let (header, body) = rest.split_first_chunk::<4>()?;
-    let header = u32::from_le_bytes(*header);
-    let len = header & FULL;
-    let (payload, next) = body.split_at_checked(len as usize)?;
-    let first = *payload.first()?;
-    *rest = next;
-    (len != FULL).then_some(((header >> 24) as u8, first, payload))
+/// Packets one after the other, with the sequence numbers one after the other.
+struct Packets<'a> {
+    bytes: &'a [u8],
+    /// Where the next one begins.
+    at: usize,
+    /// Its sequence number, where that stands in a header.
+    seq: u32,
 }
 
-impl Mysql {
-    /// A whole command, header and body, that comes while the machine is at rest and capture is on, if it is of the usual
-    /// kind: a query that changes nothing about the session, or the execution of a known prepared statement. The machine does
-    /// not move.
+impl<'a> Packets<'a> {
+    /// The next packet: its first byte, and its payload's length. `None`: there is none, or it has no payload. That it is
+    /// there whole shows in the next one's being there, or in [`is_over`](Self::is_over).
     #[inline(always)]
-    pub fn direct_command(&mut self, header: [u8; 4], body: &[u8]) -> Option<Asked> {
-        let [a, b, c, seq] = header;
-        let (code, rest) = body.split_first()?;
-        if seq != 0 || u32::from_le_bytes([a, b, c, 0]) as usize != body.len() {
+    fn next(&mut self) -> Option<(u8, usize)> {
+        let (header, payload) = self.bytes.get(self.at..)?.split_first_chunk::<HEADER>()?;
+        let first = *payload.first()?;
+        // The right number leaves nothing of itself.
+        let len = u32::from_le_bytes(*header) ^ self.seq;
+        if len.wrapping_sub(1) >= FULL {
             return None;
         }
+        self.seq = self.seq.wrapping_add(1 << SEQ_SHIFT);
+        self.at += HEADER + len as usize;
+        Some((first, len as usize))
+    }
+
+    /// The payload, of `len` bytes, of the packet that was answered last, as far as it is there.
+    #[inline(always)]
+    fn payload(&self, len: usize) -> &'a [u8] {
+        self.bytes.get(self.at - len..).unwrap_or(&[])
+    }
+
+    #[inline(always)]
+    fn is_over(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+}
+
+const HEADER: usize = 4;
+const SEQ_SHIFT: u32 = 24;
+
+impl Mysql {
+    /// A whole command's body that comes while the machine is at rest and capture is on, if it is of the usual
+    /// kind: a query that changes nothing about the session, with as much of its text as is kept, or the execution of a known
+    /// prepared statement. The machine does not move.
+    #[inline(always)]
+    pub fn direct_command<'a>(&self, body: &'a [u8]) -> Option<(Asked, &'a [u8])> {
+        let (code, rest) = body.split_first()?;
         match *code {
             code::QUERY => {
                 let text = match rest {
@@ -51,81 +75,26 @@ impl Mysql {
                 if use_statement::may_begin(*text.first()?) && !is_update(text) {
                     return None;
                 }
-                self.text.set(text);
-                let text = TextRef { hash: 0, full_len: self.text.full_len() };
-                Some(Asked { command: Command::Query, text })
+                let full_len = u32::try_from(text.len()).ok()?;
+                let asked = Asked { command: Command::Query, text: TextRef { hash: 0, full_len } };
+                Some((asked, text.get(..TEXT_CAP).unwrap_or(text)))
             }
             code::EXECUTE => {
                 let text = self.stored_text(u32::from_le_bytes(*rest.first_chunk::<4>()?));
-                (text.hash != 0).then_some(Asked { command: Command::Execute, text })
+                (text.hash != 0).then_some((Asked { command: Command::Execute, text }, &[]))
             }
             _ => None,
         }
     }
 
-    /// The text of the query that [`direct_command`](Self::direct_command) took last, as far as it is kept.
-    #[inline(always)]
-    pub fn direct_text(&self) -> &[u8] {
-        self.text.as_slice()
-    }
-
-    /// What the answer to a direct command says, where `bytes` is all of it and nothing more: one OK, or one result set.
-    /// `None`: it is not, or it says more than that (an error, further results, a changed session, an open cursor).
-    #[inline(always)]
-    pub fn direct_answer(&self, bytes: &[u8]) -> Option<Answer> {
-        let mut rest = bytes;
-        let (seq, first, payload) = packet(&mut rest)?;
-        if self.can(capability::OPTIONAL_METADATA) {
-            return None;
-        }
-        if first == OK {
-            let affected = Self::direct_ok(payload)?;
-            return rest.is_empty().then_some(Answer { rows_returned: 0, rows_affected: affected });
-        }
-        // A number of one byte, and whether the definitions follow.
-        let follow = match (payload, self.can(capability::CACHE_METADATA)) {
-            ([_], false) => true,
-            ([_, follow], true) => *follow != 0,
-            _ => return None,
-        };
-        if first >= LOCAL_INFILE {
-            return None;
-        }
-        let mut seq = seq;
-        let mut next = |rest: &mut &[u8]| -> Option<(u8, usize)> {
-            let (found, first, payload) = packet(rest)?;
-            seq = seq.wrapping_add(1);
-            (found == seq).then_some((first, payload.len()))
-        };
-        for _ in 0..if follow { first } else { 0 } {
-            // An error in between is the machine's.
-            next(&mut rest).filter(|(first, _)| *first < EOF)?;
-        }
-        let no_eof = self.can(capability::DEPRECATE_EOF);
-        if !no_eof {
-            let eof = rest.get(4..)?;
-            next(&mut rest).filter(|(first, len)| *first == EOF && *len < EOF_LIMIT as usize)?;
-            // A cursor's rows come by COM_STMT_FETCH.
-            if Self::direct_eof(eof)? & status::CURSOR_EXISTS != 0 {
-                return None;
-            }
-        }
-        let mut rows = 0;
-        loop {
-            let last = rest.get(4..)?;
-            let (first, len) = next(&mut rest)?;
-            if first < EOF || first == EOF && !no_eof && len >= EOF_LIMIT as usize {
-                rows += 1;
-                continue;
-            }
-            let ends = first == EOF && rest.is_empty();
-            let says_no_more = if no_eof {
-                Self::direct_ok(last.get(..len)?).is_some()
-            } else {
-                Self::direct_eof(last)? & status::MORE_RESULTS == 0
-            };
-            return (ends && says_no_more).then_some(Answer { rows_returned: rows, rows_affected: 0 });
-        }
+    /// How the server frames its answers in this session.
+    pub fn framing(&self) -> Framing {
+        let bit = |capability: u64, bit: u8| if self.can(capability) { bit } else { 0 };
+        Framing(
+            bit(capability::DEPRECATE_EOF, NO_EOF)
+                | bit(capability::OPTIONAL_METADATA, OPTIONAL_METADATA)
+                | bit(capability::CACHE_METADATA, CACHE_METADATA),
+        )
     }
 
     /// The affected rows of an OK that says nothing else.
@@ -152,18 +121,20 @@ impl Mysql {
         Some((affected, status))
     }
 
-    /// The status in the EOF packet that `payload` begins with.
-    #[inline(always)]
-    fn direct_eof(payload: &[u8]) -> Option<u16> {
-        match payload {
-            [_, _, _, low, high, ..] => Some(u16::from_le_bytes([*low, *high])),
-            _ => None,
+    /// The machine is told of a command, and of its answer where that has come. `text` hands over the text of a query.
+    pub fn catch_up(
+        &mut self,
+        asked: Asked,
+        answer: Option<Answer>,
+        text: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) {
+        let mut kind = TextKind::Stored;
+        if asked.text.hash == 0 {
+            kind = TextKind::Inline;
+            self.text.clear();
+            text(&mut |piece| self.text.push(piece));
+            self.text.cut_from(asked.text.full_len);
         }
-    }
-
-    /// The machine is told of a command, and of its answer where that has come.
-    pub fn catch_up(&mut self, asked: Asked, answer: Option<Answer>) {
-        let kind = if asked.text.hash == 0 { TextKind::Inline } else { TextKind::Stored };
         self.new_unit(asked.command, kind, Expect::First);
         self.current.stored = asked.text;
         self.capturing = true;
@@ -176,5 +147,101 @@ impl Mysql {
             self.current.outcome.rows_affected = answer.rows_affected.into();
             self.response.expect = Expect::Complete;
         }
+    }
+}
+
+/// The status in the EOF packet that `payload` begins with.
+#[inline(always)]
+fn eof_status(payload: &[u8]) -> Option<u16> {
+    match payload {
+        [_, _, _, low, high, ..] => Some(u16::from_le_bytes([*low, *high])),
+        _ => None,
+    }
+}
+
+/// True also where that can't be known.
+#[inline(always)]
+fn opens_a_cursor(eof: &[u8]) -> bool {
+    eof_status(eof).is_none_or(|status| status & status::CURSOR_EXISTS != 0)
+}
+
+/// How a server frames its answers, as agreed upon at login.
+#[derive(Clone, Copy, Debug)]
+pub struct Framing(u8);
+
+/// No EOF follows definitions, and rows end in an OK.
+const NO_EOF: u8 = 1;
+/// Definitions may be left out, in MySQL's way.
+const OPTIONAL_METADATA: u8 = 2;
+/// The same in MariaDB's way.
+const CACHE_METADATA: u8 = 4;
+
+impl Framing {
+    /// What the answer to a direct command says, where `bytes` is all of it and nothing more: one OK, or one result set.
+    /// [`PackedAnswer::NONE`]: it is not, or it says more than that (an error, further results, a changed session, an open
+    /// cursor).
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
+    pub fn answer(self, bytes: &[u8]) -> PackedAnswer {
+        PackedAnswer::new(self.answer_in(bytes))
+    }
+
+    #[inline(always)]
+    fn answer_in(self, bytes: &[u8]) -> Option<Answer> {
+        let is = |bit: u8| self.0 & bit != 0;
+        let mut packets = Packets { bytes, at: 0, seq: u32::from(*bytes.get(3)?) << SEQ_SHIFT };
+        let (first, len) = packets.next()?;
+        // No packet in fewer bytes is continued by another one.
+        if bytes.len() > FULL as usize || is(OPTIONAL_METADATA) {
+            return None;
+        }
+        if first == OK {
+            let affected = Mysql::direct_ok(packets.payload(len))?;
+            return packets.is_over().then_some(Answer { rows_returned: 0, rows_affected: affected });
+        }
+        if first >= LOCAL_INFILE {
+            return None;
+        }
+        let mut definitions = u32::from(first);
+        if len != 1 || is(CACHE_METADATA) {
+            // The second byte says whether they follow.
+            let [_, follow, ..] = packets.payload(len) else { return None };
+            if len != 2 || !is(CACHE_METADATA) {
+                return None;
+            }
+            definitions = if *follow == 0 { 0 } else { definitions };
+        }
+        for _ in 0..definitions {
+            // An error in between is the machine's.
+            let (first, _) = packets.next()?;
+            if first >= EOF {
+                return None;
+            }
+        }
+        if !is(NO_EOF) {
+            let (first, len) = packets.next()?;
+            // A cursor's rows come by COM_STMT_FETCH.
+            if first != EOF || len >= EOF_LIMIT as usize || opens_a_cursor(packets.payload(len)) {
+                return None;
+            }
+        }
+        let mut rows = 0;
+        let len = loop {
+            let (first, len) = packets.next()?;
+            if first >= EOF && (is(NO_EOF) || first > EOF || len < EOF_LIMIT as usize) {
+                if first > EOF || !packets.is_over() {
+                    return None;
+                }
+                break len;
+            }
+            rows += 1;
+        };
+        let payload = packets.payload(len);
+        let says_no_more = if is(NO_EOF) {
+            Mysql::direct_ok(payload).is_some()
+        } else {
+            eof_status(payload)? & status::MORE_RESULTS == 0
+        };
+        says_no_more.then_some(Answer { rows_returned: rows, rows_affected: 0 })
     }
 }

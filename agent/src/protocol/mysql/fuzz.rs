@@ -2,7 +2,8 @@
 
 use super::{Dialect, Direction, Event, Machine, Mysql, Outcome, Phase, Step, Unit, UnitText};
 use crate::hash::content_hash;
-use crate::protocol::{Answer, Asked};
+use crate::protocol::{Answer, Asked, TEXT_CAP};
+use crate::strings::Bytes;
 
 /// More events than this at one byte mean that the machine goes round in circles.
 const EVENTS_AT_ONE_BYTE: u32 = 8;
@@ -15,6 +16,8 @@ struct Listener {
     direct: bool,
     /// A unit that the machine does not know of, and its answer.
     asked: Option<(Asked, Option<Answer>)>,
+    /// The text of that unit.
+    text: Bytes<TEXT_CAP>,
 }
 
 impl Listener {
@@ -67,7 +70,7 @@ impl Listener {
     /// The unit that runs or ran last.
     fn unit(&self) -> Unit<'_> {
         let Some((asked, answer)) = self.asked else { return self.machine.unit() };
-        let (bytes, full_len) = (self.machine.direct_text(), asked.text.full_len);
+        let (bytes, full_len) = (self.text.as_slice(), asked.text.full_len);
         let text = match asked.text.hash {
             0 => UnitText::Inline { bytes, full_len },
             _ => UnitText::Stored(asked.text),
@@ -83,7 +86,7 @@ impl Listener {
     /// The machine is told what it does not know.
     fn leave_direct(&mut self) {
         if let Some((asked, answer)) = self.asked.take() {
-            self.machine.catch_up(asked, answer);
+            self.machine.catch_up(asked, answer, |take| self.text.as_slice().chunks(8).for_each(take));
         }
     }
 
@@ -91,17 +94,21 @@ impl Listener {
     fn goes_directly(&mut self, direction: Direction, bytes: &[u8]) -> bool {
         match (direction, self.asked) {
             (Direction::FromClient, None) if self.machine.capturing && self.machine.is_at_rest() => {
-                let asked = bytes
-                    .split_first_chunk::<4>()
-                    .and_then(|(header, body)| self.machine.direct_command(*header, body));
-                self.asked = asked.map(|asked| (asked, None));
+                let command = bytes.split_first_chunk::<4>().filter(|([a, b, c, seq], body)| {
+                    *seq == 0 && u32::from_le_bytes([*a, *b, *c, 0]) as usize == body.len()
+                });
+                let asked = command.and_then(|(_, body)| self.machine.direct_command(body));
+                self.asked = asked.map(|(asked, text)| {
+                    self.text.set(text);
+                    (asked, None)
+                });
                 if self.asked.is_some() {
                     self.hear(Step::Event(Event::Started));
                 }
                 self.asked.is_some()
             }
             (Direction::ToClient, Some((asked, None))) => {
-                let answer = self.machine.direct_answer(bytes);
+                let answer = self.machine.framing().answer(bytes).get();
                 if answer.is_some() {
                     self.asked = Some((asked, answer));
                     self.hear(Step::Event(Event::FirstResponse));
@@ -175,7 +182,8 @@ impl Listener {
 #[doc(hidden)]
 pub fn fuzz_mysql(data: &[u8]) {
     let Some((setup, mut rest)) = data.split_first() else { return };
-    let listener = |direct| Listener { machine: Mysql::new(), heard: 0, direct, asked: None };
+    let listener =
+        |direct| Listener { machine: Mysql::new(), heard: 0, direct, asked: None, text: Bytes::new() };
     let (mut whole, mut direct, mut single) = (listener(false), listener(true), listener(false));
     if setup & 1 != 0 {
         let Some((capabilities, tail)) = rest.split_first_chunk::<8>() else { return };

@@ -40,6 +40,7 @@ use super::{
     TextRef, Unit, UnitText,
 };
 use crate::strings::Bytes;
+pub use direct::Framing;
 #[doc(hidden)]
 pub use fuzz::fuzz_mysql;
 use pending::Pending;

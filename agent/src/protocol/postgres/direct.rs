@@ -8,11 +8,12 @@ use super::texts::Source;
 use super::units::Asked as Flags;
 use super::whole::cut_name;
 use super::{Postgres, backend};
-use crate::protocol::{Answer, Asked, Command, TextRef};
+use crate::protocol::{Answer, Asked, Command, PackedAnswer, TEXT_CAP, TextRef};
 
 /// What nearly all clients send behind Bind: Describe of the unnamed portal, or not, Execute of all its rows, and Sync.
 const USUAL_ENDING: [u8; 22] = *b"D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
 const DESCRIBE_BYTES: usize = 7;
+const MESSAGE_HEADER_BYTES: usize = 5;
 
 /// True for what [`USUAL_ENDING`] describes.
 #[inline(always)]
@@ -23,17 +24,17 @@ pub(crate) fn is_usual_ending(bytes: &[u8]) -> bool {
 impl Postgres {
     /// What `bytes` ask for, while the machine is at rest and capture is on, if they are one unit of the usual kind: a
     /// simple Query; or Bind, Describe and Execute of the unnamed portal and their Sync, of a known prepared statement or
-    /// behind a Parse of the unnamed one.
+    /// behind a Parse of the unnamed one. With as much of the text as is kept, where it came with them.
     #[inline(always)]
-    pub fn direct_request(&mut self, bytes: &[u8]) -> Option<Asked> {
+    pub fn direct_request<'a>(&mut self, bytes: &'a [u8]) -> Option<(Asked, &'a [u8])> {
         let (tag, payload, rest) = split_message(&bytes)?;
         if tag == b'Q' {
-            if !rest.is_empty() {
+            if !rest.is_empty() || self.texts.has_named_portals() {
                 return None;
             }
             let text = payload.strip_suffix(b"\0")?;
             self.texts.drop_unnamed();
-            return self.take_direct_text(text, Command::Query);
+            return with_text(text, Command::Query);
         }
         let parse = (tag == b'P').then_some(payload);
         let (tag, payload, rest) = if parse.is_some() { split_message(&rest)? } else { (tag, payload, rest) };
@@ -50,68 +51,93 @@ impl Postgres {
             if text.hash == 0 {
                 return None;
             }
-            self.capturing = true;
             self.texts.run_unnamed(Source::stored(text));
-            return Some(Asked { command: Command::Execute, text });
+            return Some((Asked { command: Command::Execute, text }, &[]));
         };
         let (0, text) = parse.split_first().map(|(name, rest)| (*name, rest))? else { return None };
         let (text, _) = split_string(text)?;
         if !statement.is_empty() {
             return None;
         }
+        // It may be executed again.
         self.texts.unnamed = Source::UNKNOWN;
-        let asked = self.take_direct_text(text, Command::Execute)?;
+        self.take_text(|take| take(text))?;
         self.texts.unnamed = self.asked;
         self.texts.run_unnamed(self.asked);
-        Some(asked)
+        with_text(text, Command::Execute)
     }
 
-    /// Keeps `text` in a buffer, to which `asked` refers. `None`: none is free.
+    /// Keeps a text in a buffer, to which `asked` refers. `None`: none is free.
     #[inline(always)]
-    fn take_direct_text(&mut self, text: &[u8], command: Command) -> Option<Asked> {
+    fn take_text(&mut self, text: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Option<()> {
         let place = self.texts.claim(|place| self.units.refers_to(place)).ok()?;
-        self.capturing = true;
         self.asked = Source::in_buffer(place);
         let buffer = self.texts.buffer_mut(place);
-        buffer.push(text);
-        Some(Asked { command, text: TextRef { hash: 0, full_len: buffer.full_len() } })
+        text(&mut |piece| buffer.push(piece));
+        Some(())
     }
 
-    /// The text that [`direct_request`](Self::direct_request) kept last, as far as it is kept.
-    #[inline(always)]
-    pub fn direct_text(&self) -> &[u8] {
-        self.texts.buffer(self.asked.place()).as_slice()
-    }
-
-    /// What the answer to a direct request says, where `bytes` is all of it and nothing more. `None`: it is not, or it says
+    /// What the answer to a direct request says, where `bytes` is all of it and nothing more. [`PackedAnswer::NONE`]: it is not, or it says
     /// more than that (an error, a notice, several statements, a parameter, COPY).
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
+    pub fn direct_answer(bytes: &[u8]) -> PackedAnswer {
+        PackedAnswer::new(Self::answer_in(bytes))
+    }
+
     #[inline(always)]
-    pub fn direct_answer(&self, bytes: &[u8]) -> Option<Answer> {
-        let mut input = bytes;
+    fn answer_in(bytes: &[u8]) -> Option<Answer> {
         let mut rows_returned = 0;
-        let mut completed = None;
-        while let Some((tag, payload, rest)) = split_message(&input) {
+        let mut at = 0;
+        // Descriptions and rows, up to the message that says what was done.
+        let done = loop {
+            let [tag, length @ ..] = *bytes.get(at..)?.first_chunk::<5>()?;
+            let begin = at;
+            // An impossible length leads beyond the end.
+            at += u32::from_be_bytes(length).wrapping_sub(4) as usize + MESSAGE_HEADER_BYTES;
             match kind_of(tag) {
-                Kind::Nothing => {}
                 Kind::Row => rows_returned += 1,
-                Kind::Command if completed.is_none() => completed = Some(payload),
-                Kind::Ready if payload.len() == 1 && rest.is_empty() => {
-                    let rows_affected = u32::try_from(backend::rows_changed(completed?)).ok()?;
-                    return Some(Answer { rows_returned, rows_affected });
-                }
+                Kind::Nothing => {}
+                Kind::Command => break bytes.get(begin + MESSAGE_HEADER_BYTES..at)?,
                 _ => return None,
             }
-            input = rest;
+        };
+        // ReadyForQuery, and the transaction's state.
+        if !matches!(bytes.get(at..)?, [b'Z', 0, 0, 0, 5, _]) {
+            return None;
         }
-        None
+        // SELECT changes nothing, and nearly all begin so.
+        let rows_affected = match done {
+            [b'S', b'E', ..] => 0,
+            _ => u32::try_from(backend::rows_changed(done)).ok()?,
+        };
+        Some(Answer { rows_returned, rows_affected })
     }
 
-    /// The machine is told of a unit that is not answered yet.
+    /// The machine is told of a unit that is not answered yet. `text` hands over the text of a query.
     #[cold]
-    pub fn catch_up(&mut self, asked: Asked) {
-        let source = if asked.text.hash == 0 { self.asked } else { Source::stored(asked.text) };
+    pub fn catch_up(&mut self, asked: Asked, text: impl FnOnce(&mut dyn FnMut(&[u8]))) {
+        self.capturing = true;
+        let source = match asked.command {
+            Command::Query if self.take_text(text).is_some() => {
+                self.texts.buffer_mut(self.asked.place()).cut_from(asked.text.full_len);
+                self.asked
+            }
+            // Which does not happen: it goes the direct way only where a buffer is free.
+            Command::Query => Source::UNKNOWN,
+            _ if asked.text.hash == 0 => self.asked,
+            _ => Source::stored(asked.text),
+        };
         self.open_unit();
         self.units.add_statement(source, if asked.command == Command::Query { Flags::SIMPLE } else { 0 });
         self.close_unit();
     }
+}
+
+/// What is asked with a text of its own.
+#[inline(always)]
+fn with_text(text: &[u8], command: Command) -> Option<(Asked, &[u8])> {
+    let full_len = u32::try_from(text.len()).ok()?;
+    let asked = Asked { command, text: TextRef { hash: 0, full_len } };
+    Some((asked, text.get(..TEXT_CAP).unwrap_or(text)))
 }

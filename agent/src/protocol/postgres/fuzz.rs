@@ -2,7 +2,8 @@
 
 use super::Postgres;
 use crate::hash::content_hash;
-use crate::protocol::{Asked, Direction, Event, Machine, Outcome, Step, Unit, UnitText};
+use crate::protocol::{Asked, Direction, Event, Machine, Outcome, Step, TEXT_CAP, Unit, UnitText};
+use crate::strings::Bytes;
 use Direction::{FromClient, ToClient};
 
 /// A login that is over: startup packet, and the server's answers up to ReadyForQuery.
@@ -28,6 +29,8 @@ struct Account {
     direct: bool,
     /// A unit that the machine does not know of.
     asked: Option<Asked>,
+    /// The text of that unit.
+    text: Bytes<TEXT_CAP>,
     /// From here on the bytes are cipher, or nobody listens any more.
     over: bool,
 }
@@ -71,18 +74,21 @@ impl Account {
     fn goes_directly(&mut self, direction: Direction, bytes: &[u8]) -> bool {
         match (direction, self.asked) {
             (FromClient, None) if self.machine.is_at_rest() => {
-                self.asked = self.machine.direct_request(bytes);
+                self.asked = self.machine.direct_request(bytes).map(|(asked, text)| {
+                    self.text.set(text);
+                    asked
+                });
                 if self.asked.is_some() {
                     self.event(Event::Started);
                 }
                 self.asked.is_some()
             }
             (ToClient, Some(asked)) => {
-                let Some(answer) = self.machine.direct_answer(bytes) else { return false };
+                let Some(answer) = Postgres::direct_answer(bytes).get() else { return false };
                 self.asked = None;
                 self.event(Event::FirstResponse);
                 self.note(&[Event::Finished as u8]);
-                let (bytes, full_len) = (self.machine.direct_text(), asked.text.full_len);
+                let (bytes, full_len) = (self.text.as_slice(), asked.text.full_len);
                 let text = match asked.text.hash {
                     0 => UnitText::Inline { bytes, full_len },
                     _ => UnitText::Stored(asked.text),
@@ -104,7 +110,7 @@ impl Account {
     /// The machine is told what it does not know.
     fn leave_direct(&mut self) {
         if let Some(asked) = self.asked.take() {
-            self.machine.catch_up(asked);
+            self.machine.catch_up(asked, |take| self.text.as_slice().chunks(8).for_each(take));
         }
     }
 
@@ -182,7 +188,8 @@ impl Account {
 
     fn run(mut data: &[u8], logged_in: bool, cut: usize, takes: bool, direct: bool) -> u64 {
         let machine = Postgres::new();
-        let mut account = Account { machine, digest: 0, takes, direct, asked: None, over: false };
+        let mut account =
+            Account { machine, digest: 0, takes, direct, asked: None, text: Bytes::new(), over: false };
         account.machine.set_capturing(true);
         if logged_in {
             account.feed(FromClient, STARTUP);

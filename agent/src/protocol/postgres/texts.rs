@@ -180,6 +180,12 @@ impl Texts {
             || self.named_portals && named.iter().any(|portal| portal.source.place == place)
     }
 
+    /// True where portals beside the unnamed one may refer to buffers.
+    #[inline(always)]
+    pub(super) fn has_named_portals(&self) -> bool {
+        self.named_portals
+    }
+
     /// Announces the text in a buffer; statements and portals refer to it by the returned reference from now on.
     pub(super) fn announce(&mut self, place: Place) -> TextRef {
         let buffer = self.buffer(place);
