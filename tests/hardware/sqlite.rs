@@ -10,9 +10,10 @@ use serde_json::Value;
 
 const SCAN: &str = "SELECT sum(price) FROM goods WHERE price <> ?";
 const TENFOLD: &str = "SELECT sum(price) FROM tens WHERE price <> ?";
-/// A statement of one execution that lasts for many turns of the multiplexing.
+/// A statement of one execution that lasts for hundreds of turns of the multiplexing: where another thread runs at the moment
+/// of a turn, the kernel stops taking turns until this one is switched in again.
 const LONG: &str =
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) SELECT sum(i) FROM n";
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120000) SELECT sum(i) FROM n";
 
 /// One more than the machine has counters: six, and one of cycles.
 const EVENTS: &str = "instructions:u,cycles:u,r08:u,r08:k,r08,r11:u,r11:k,r11";
