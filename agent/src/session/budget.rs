@@ -7,6 +7,9 @@
 //! from the execution that is chosen; so the weight 1/p makes totals unbiased. A thread that runs long queries, or hardly
 //! any, has p = 1: all of them are counted.
 //!
+//! Which execution is the next to be chosen is drawn beforehand, so that those before it need not be asked about: the thread
+//! only counts them ([`Sampler::left`], [`Sampler::pass`]).
+//!
 //! System calls that only read (CPU clock, rusage) are chosen execution by execution. Events of perf cost something as
 //! long as they are open, at each context switch; so they are chosen slice by slice, and closed after a slice.
 
@@ -32,10 +35,13 @@ const LEAST_SLICES_A_SECOND: f64 = 1.0;
 const OPEN_PRICE_PER_SWITCH_NS: f64 = 1_800.0;
 /// Until the first measurement a reading is taken to cost so much.
 const FIRST_PRICE_NS: f64 = 1_500.0;
-/// What writing the record and following the protocol costs each execution; the budget pays for it first …
-const BASE_PRICE_NS: f64 = 250.0;
+/// What writing the record and following the protocol costs each execution, as a part of what a reading costs: the budget
+/// pays for it first …
+const BASE_PART: f64 = 1.0 / 6.0;
 /// … but this share of it is for readings, however short the executions are.
 const READINGS_SHARE: f64 = 0.25;
+/// So far ahead is drawn at a time.
+const DRAWN_MAX: u32 = 128;
 /// A longer pause is no reason to read more after it.
 const PAUSE_MAX_NS: u64 = 1_000_000_000;
 /// A window counts half as much as the one after it.
@@ -56,6 +62,10 @@ pub struct Sampler {
     /// The windows before it.
     past: Past,
     p: f64,
+    /// So many executions (or slices) go by until one is chosen, or until it has to be drawn on.
+    left: u32,
+    /// It has to be drawn on then.
+    draws_on: bool,
     price_ns: f64,
     open_price_ns: f64,
     slice: u64,
@@ -101,6 +111,8 @@ impl Sampler {
             slices: 0,
             past: Past { elapsed_ns: 0.0, executions: 0.0, query_ns: 0.0, readings: 0.0, slices: 0.0 },
             p: 1.0,
+            left: 0,
+            draws_on: false,
             price_ns: FIRST_PRICE_NS,
             open_price_ns: 0.0,
             slice: 0,
@@ -125,7 +137,42 @@ impl Sampler {
     #[inline]
     fn choose_one(&mut self) -> f64 {
         self.executions += 1;
-        if self.p >= 1.0 || self.uniform() < self.p { 1.0 / self.p } else { 0.0 }
+        while self.left == 0 && self.draws_on {
+            self.draw();
+        }
+        if self.left > 0 {
+            self.left -= 1;
+            return 0.0;
+        }
+        self.draw();
+        1.0 / self.p
+    }
+
+    /// Draws how many go by until one is chosen: as many as a coin that falls with probability p takes. It has no memory, so
+    /// it may be drawn anew at any time that does not depend on what was drawn.
+    fn draw(&mut self) {
+        (self.left, self.draws_on) = (0, false);
+        while self.p < 1.0 && self.uniform() >= self.p {
+            self.left += 1;
+            if self.left == DRAWN_MAX {
+                self.draws_on = true;
+                return;
+            }
+        }
+    }
+
+    /// So many executions from now on are certainly not chosen, as far as is known.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// `executions`, of those that [`left`](Self::left) told of, went by, and took `query_ns` in all.
+    pub fn pass(&mut self, executions: u32, query_ns: u64) {
+        self.left = self.left.saturating_sub(executions);
+        self.executions = self.executions.wrapping_add(executions);
+        self.readings = self.readings.wrapping_add(executions.into());
+        self.query_ns = self.query_ns.wrapping_add(query_ns);
     }
 
     /// The same where an execution that starts at `now_ns` is chosen with all others of its slice of time.
@@ -182,7 +229,7 @@ impl Sampler {
         (self.executions, self.query_ns, self.readings, self.slices) = (0, 0, 0, 0);
         let Past { elapsed_ns, executions, query_ns, readings, slices } = self.past;
         let whole = query_ns * ended.budget_ppm as f64 / PPM as f64;
-        let allowed = (whole - executions * BASE_PRICE_NS).max(whole * READINGS_SHARE);
+        let allowed = (whole - executions * BASE_PART * self.price_ns).max(whole * READINGS_SHARE);
         let seconds = elapsed_ns / 1e9;
         let (full, least) = if ended.slices {
             // One switch to wait for the client and one back belong to each execution.
@@ -195,6 +242,7 @@ impl Sampler {
             (readings * self.price_ns, least * seconds)
         };
         self.p = if full <= allowed { 1.0 } else { (allowed / full).max(least).clamp(1e-9, 1.0) };
+        self.draw();
     }
 
     /// An execution's `readings`, each at a start and an end, took `cost_ns`.
@@ -299,7 +347,7 @@ mod tests {
         let mut runner = Runner::new(false);
         runner.run(10_000, 30_000, 2_000);
         let done = runner.run(100_000, 30_000, 2_000);
-        let all = done.share() + BASE_PRICE_NS / 30_000.0;
+        let all = done.share() + BASE_PART * PRICE_NS as f64 / 30_000.0;
         assert!((0.017..0.021).contains(&all), "costs {all} of the queries' time");
         let error = (done.weights / 100_000.0 - 1.0).abs();
         assert!(error < 0.03, "weights stand for {} of 100000", done.weights);
@@ -315,7 +363,7 @@ mod tests {
             all.query_ns += burst.query_ns;
             runner.now_ns += 50_000_000;
         }
-        let share = all.share() + BASE_PRICE_NS / 30_000.0;
+        let share = all.share() + BASE_PART * PRICE_NS as f64 / 30_000.0;
         assert!(share < 0.022, "costs {share} of the queries' time");
     }
 
@@ -325,6 +373,35 @@ mod tests {
         runner.run(10_000, 8_000, 1_000);
         let share = runner.run(200_000, 8_000, 1_000).share();
         assert!((0.004..0.006).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn executions_that_are_only_counted_change_nothing_about_which_are_chosen() {
+        let mut asked = Runner::new(false);
+        let mut counted = Runner::new(false);
+        let mut done = [Done::default(), Done::default()];
+        for n in 0..400_000u32 {
+            asked.one(15_000, 1_000, &mut done[0]);
+            if counted.sampler.left() > 0 && n % 3 != 0 {
+                counted.sampler.pass(1, 15_000);
+                counted.now_ns += 16_000;
+                done[1].executions += 1;
+                done[1].query_ns += 15_000;
+            } else {
+                counted.one(15_000, 1_000, &mut done[1]);
+            }
+        }
+        let [asked, counted] = &done;
+        assert!(
+            (asked.share() / counted.share() - 1.0).abs() < 0.05,
+            "{} {}",
+            asked.share(),
+            counted.share()
+        );
+        for done in &done {
+            let error = (done.weights / f64::from(done.executions) - 1.0).abs();
+            assert!(error < 0.03, "weights stand for {} of {}", done.weights, done.executions);
+        }
     }
 
     #[test]

@@ -128,9 +128,10 @@ impl Engine {
                 if !s.is_identified_in(capture) {
                     self.identify(s, capture);
                 }
-                if t.measures {
-                    self.begin_measured(t, cell, s, &Begin { capture, word, read, asked, text, dialect })
+                if t.plain_left == 0 {
+                    self.begin_looking(t, cell, s, &Begin { capture, word, read, asked, text, dialect })
                 } else {
+                    t.plain_left -= 1;
                     let begin = Begin { capture, word, read, asked, text, dialect };
                     self.begin_with::<false>(t, cell, s, &begin, 0.0)
                 }
@@ -144,18 +145,24 @@ impl Engine {
 
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery")]
-    fn begin_measured(
+    fn begin_looking(&self, t: &mut Thread, cell: &'static Cell, s: &mut Session, begin: &Begin<'_>) -> bool {
+        match t.look() {
+            None => self.begin_unmeasured(t, cell, s, begin),
+            Some(weight) if weight > 0.0 => self.begin_chosen(t, cell, s, begin, weight),
+            Some(_) => self.begin_with::<true>(t, cell, s, begin, 0.0),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_unmeasured(
         &self,
         t: &mut Thread,
         cell: &'static Cell,
         s: &mut Session,
         begin: &Begin<'_>,
     ) -> bool {
-        let weight = t.choose();
-        if weight > 0.0 {
-            return self.begin_chosen(t, cell, s, begin, weight);
-        }
-        self.begin_with::<true>(t, cell, s, begin, 0.0)
+        self.begin_with::<false>(t, cell, s, begin, 0.0)
     }
 
     #[inline(never)]
@@ -216,6 +223,7 @@ impl Engine {
         t.slice.session = cell.entry();
         t.slice.plain = word & TLS == 0;
         t.slice.responded = false;
+        t.slice.unmeasured = !MEASURED;
         // Nearly the last thing: none of the above is the query's time.
         let start_ns = if MEASURED { t.begin_command(weight) } else { t.first_now_ns() };
         s.running.start_ns = start_ns;
@@ -339,13 +347,17 @@ impl Engine {
         if let Some(slot) = s.slot {
             slot.finish();
         }
-        if t.measures {
+        if !t.slice.unmeasured {
             self.record_measured(t, s, now);
-        } else if let Some(lane) = t.lane
+            return next;
+        }
+        t.plain_ended(now, now.saturating_sub(s.running.start_ns));
+        if let Some(lane) = t.lane
             && self.record_briefly(s, now, 0)
         {
             lane.note_execution();
         } else {
+            t.counts.known = 0;
             self.record_at_length(t, s, Measured::default(), now);
         }
         next
@@ -449,6 +461,9 @@ impl Engine {
         cell.quiet.store(LOUD, Ordering::Relaxed);
         let (running, uid) = (s.running, s.uid);
         if t.slice.session == cell.entry() {
+            if t.slice.unmeasured {
+                t.forget_watch();
+            }
             t.slice.unit = running.unit;
             t.share = Share { uid, start_ns: running.start_ns, weight: running.weight };
         }

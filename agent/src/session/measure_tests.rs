@@ -45,7 +45,6 @@ impl<'a> Server<'a> {
     fn new(segment: &Segment<'a>) -> Self {
         let mut thread = Thread::new();
         thread.wanted = Wanted { mask: CHEAP_MASK, ..Wanted::NOTHING };
-        thread.measures = true;
         thread.generation = 1;
         let lane = segment.lane(0).expect("the first");
         Server { thread, lane, read_at_start: 0 }

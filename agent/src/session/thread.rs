@@ -1,7 +1,7 @@
 //! What the agent keeps for each thread of the server: plain data without a destructor, in the thread's own storage.
 
 use super::budget::Sampler;
-use super::measure::Measuring;
+use super::measure::{Measuring, Plain};
 use crate::counters::{Counts, Reading, ThreadCounters, Wanted};
 use crate::segment::Lane;
 use crate::sys::process;
@@ -19,6 +19,8 @@ pub(super) struct Slice {
     pub plain: bool,
     /// The unit's response has begun.
     pub responded: bool,
+    /// Nothing of the unit is measured, and it goes the direct way.
+    pub unmeasured: bool,
 }
 
 /// What a slice's record will say. Of a unit that goes the direct way only the session knows, and the unit's number too.
@@ -34,7 +36,7 @@ pub(super) struct Share {
 
 impl Slice {
     /// The thread works on nothing.
-    pub const NONE: Slice = Slice { session: 0, unit: 0, plain: false, responded: false };
+    pub const NONE: Slice = Slice { session: 0, unit: 0, plain: false, responded: false, unmeasured: false };
 }
 
 impl Share {
@@ -56,10 +58,8 @@ pub struct Thread {
     pub(super) tid: u32,
     /// The process in which all is done that has to be done once for a thread; 0: none.
     pub(super) known_in: u32,
-    /// True when something is to be found out about executions beside when they were; what, says `wanted`.
-    pub(super) measures: bool,
-    /// True when `counters` are prepared.
-    pub(super) open: bool,
+    /// So many commands from now on have nothing measured: see [`Plain`].
+    pub(super) plain_left: u32,
     pub(super) slice: Slice,
     /// The capture generation in which this thread has all that the direct way needs; 0: none.
     pub(super) goes_directly_in: u64,
@@ -67,6 +67,7 @@ pub struct Thread {
     pub(super) write_ns: u64,
     /// This thread's lane, once it has one.
     pub(super) lane: Option<Lane<'static>>,
+    pub(super) plain: Plain,
     /// What this thread's commands are timed by.
     clock: Clock,
     /// The capture generation for which `counters` are prepared.
@@ -75,6 +76,8 @@ pub struct Thread {
     pub(super) budget_ppm: u64,
     /// What the readings of the present work have cost.
     pub(super) paid_ns: u64,
+    /// True when `counters` are prepared.
+    pub(super) open: bool,
     /// What is wanted in the generation.
     pub(super) wanted: Wanted,
     pub(super) measuring: Measuring,
@@ -114,7 +117,8 @@ impl Thread {
             slice: Slice::NONE,
             share: Share::NONE,
             goes_directly_in: 0,
-            measures: false,
+            plain_left: 0,
+            plain: Plain::NONE,
             generation: 0,
             wanted: Wanted::NOTHING,
             budget_ppm: 0,
@@ -144,6 +148,7 @@ impl Thread {
             self.lane = None;
             self.generation = 0;
             self.goes_directly_in = 0;
+            self.begin_plain(0, 0);
             self.ssl = 0;
         }
         self.pid = pid;

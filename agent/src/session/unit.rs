@@ -113,7 +113,7 @@ impl Engine {
     #[inline(always)]
     pub(super) fn set_off(&self, t: &mut Thread, entry: u32, s: &mut Session) {
         let weight = t.choose();
-        t.slice = Slice { session: entry, unit: s.running.unit, plain: s.tls == 0, responded: false };
+        t.slice = Slice { session: entry, unit: s.running.unit, plain: s.tls == 0, ..Slice::NONE };
         s.running.weight = weight;
         // Nearly the last thing: none of the above is the query's time.
         let start_ns = t.begin_command(weight);
@@ -279,7 +279,7 @@ impl Engine {
         s.running.moved = true;
         s.running.slice_tid = t.tid;
         let (weight, responded) = (running.weight, running.first_byte_ns != 0);
-        t.slice = Slice { session: entry, unit: running.unit, plain: s.tls == 0, responded };
+        t.slice = Slice { session: entry, unit: running.unit, plain: s.tls == 0, responded, ..Slice::NONE };
         t.share = Share { uid: s.uid, start_ns: t.first_now_ns(), weight };
         t.begin_work(weight);
     }
@@ -321,7 +321,7 @@ impl Engine {
             return;
         }
         t.wanted = segment.control().wanted();
-        t.measures = t.wanted.mask != 0;
+        t.begin_plain(0, 0);
         t.goes_directly_in = 0;
         t.budget_ppm = t.wanted.budget_ppm.into();
         t.generation = capture;
