@@ -1,6 +1,8 @@
 //! Readings of a thread's counters, and the difference of two of them.
 
-use super::{COUNTERS_MAX, CPU_NS, Counts};
+use super::thread::USAGE_MASK;
+use super::{COUNTERS_MAX, CPU_NS, Counts, SWITCHES_VOLUNTARY};
+use crate::sys::time::ThreadUsage;
 
 /// How many perf events a thread can have open.
 pub const PERF_EVENTS_MAX: usize = 24;
@@ -36,6 +38,8 @@ pub struct Reading {
     /// How many of `perf` are in use.
     pub(super) len: u8,
     pub(super) cheap: [u64; CHEAP_COUNTERS],
+    /// What getrusage(2) said of CPU time, ns; 0: it was not asked.
+    pub(super) account_ns: u64,
     pub(super) perf: [PerfReading; PERF_EVENTS_MAX],
 }
 
@@ -49,6 +53,7 @@ impl Reading {
             cheap_known: 0,
             len: 0,
             cheap: [0; CHEAP_COUNTERS],
+            account_ns: 0,
             perf: [none; PERF_EVENTS_MAX],
         }
     }
@@ -71,9 +76,36 @@ impl Reading {
         known.then_some(cpu_ns)
     }
 
+    /// CPU time as getrusage(2) says it (see [`crate::sys::time::ThreadUsage`]), where that was asked.
+    #[inline]
+    pub fn account_ns(&self) -> Option<u64> {
+        (self.account_ns != 0).then_some(self.account_ns)
+    }
+
+    /// True where the thread may have waited since `before`, an earlier reading of the same counters: all but when both know
+    /// that it did not.
+    #[inline]
+    pub fn waited_since(&self, before: &Reading) -> bool {
+        let known = self.cheap_known & before.cheap_known & 1 << SWITCHES_VOLUNTARY != 0;
+        let [_, _, _, waits, _] = self.cheap;
+        let [_, _, _, waits_before, _] = before.cheap;
+        !known || waits != waits_before
+    }
+
     /// The perf events in it.
     pub fn perf(&self) -> &[PerfReading] {
         self.perf.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+
+    /// Takes what getrusage(2) says, but for which of it is wanted.
+    #[inline(always)]
+    pub(super) fn take_usage(&mut self, usage: &ThreadUsage) {
+        let [_, minor, major, voluntary, involuntary] = &mut self.cheap;
+        *minor = usage.page_faults_minor;
+        *major = usage.page_faults_major;
+        *voluntary = usage.switches_voluntary;
+        *involuntary = usage.switches_involuntary;
+        self.account_ns = usage.cpu_ns;
     }
 
     pub(super) fn push(&mut self, reading: PerfReading) {
@@ -103,6 +135,21 @@ pub fn delta(start: &Reading, end: &Reading, out: &mut Counts) {
         return;
     }
     let both = start.cheap_known & end.cheap_known;
+    if u64::from(both) == USAGE_MASK && (start.len | end.len) == 0 {
+        // The usual case, in one piece.
+        let [_, minor, major, voluntary, involuntary] = end.cheap;
+        let [_, minor_before, major_before, voluntary_before, involuntary_before] = start.cheap;
+        if let Some([_, to @ ..]) = out.values.first_chunk_mut::<CHEAP_COUNTERS>() {
+            *to = [
+                minor.saturating_sub(minor_before),
+                major.saturating_sub(major_before),
+                voluntary.saturating_sub(voluntary_before),
+                involuntary.saturating_sub(involuntary_before),
+            ];
+            out.known = USAGE_MASK;
+        }
+        return;
+    }
     for (id, (from, to)) in start.cheap.iter().zip(&end.cheap).enumerate() {
         if both & (1 << id) != 0 {
             out.set(id as u8, to.saturating_sub(*from));

@@ -124,6 +124,7 @@ impl Kernel for Scripted {
             page_faults_major: n / 10,
             switches_voluntary: n / 100,
             switches_involuntary: n / 1000,
+            cpu_ns: n,
         })
     }
 

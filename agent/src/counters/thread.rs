@@ -6,6 +6,7 @@ use super::reading::{PERF_EVENTS_MAX, PerfReading, Reading};
 use super::unavailable::Unavailable;
 use super::user_space::{self, UserSpaceReads};
 use super::{CHEAP_MASK, COUNTERS_MAX, CPU_NS, CounterId, PAGE_FAULTS_MINOR, Wanted};
+use crate::sys::Errno;
 use crate::sys::perf::{GROUP_EVENT_WORDS, GROUP_HEAD_WORDS, Page};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -101,7 +102,41 @@ impl ThreadCounters {
     /// The same without the counters of the mask `skip`, of those that come without perf: what is known already.
     #[inline]
     pub fn read_without(&mut self, skip: u64, out: &mut Reading) {
-        self.read_with(&mut Linux, &budget::PROCESS, skip, out);
+        if self.len == 0 && self.wanted_mask & !skip & CHEAP_MASK == USAGE_MASK {
+            self.read_usage(&mut Linux, out);
+        } else {
+            self.read_with(&mut Linux, &budget::PROCESS, skip, out);
+        }
+    }
+
+    /// What [`read_with`](Self::read_with) does where only what getrusage says is read, and all of that: the usual case.
+    #[inline(always)]
+    pub(super) fn read_usage<K: Kernel>(&mut self, k: &mut K, out: &mut Reading) {
+        out.thread = self.thread;
+        out.opening = self.opening;
+        out.len = 0;
+        match k.thread_usage() {
+            Ok(usage) => {
+                out.take_usage(&usage);
+                out.cheap_known = USAGE_MASK as u8;
+            }
+            Err(errno) => self.have_no_usage(USAGE_MASK, errno, out),
+        }
+    }
+
+    #[cold]
+    fn have_no_usage(&mut self, wanted: u64, errno: Errno, out: &mut Reading) {
+        out.cheap_known &= !(USAGE_MASK as u8);
+        out.account_ns = 0;
+        (PAGE_FAULTS_MINOR..CHEAP_MASK.count_ones() as u8)
+            .filter(|id| wanted & (1 << id) != 0)
+            .for_each(|id| self.mark(id, Unavailable::from_errno(errno)));
+    }
+
+    /// The thread's CPU clock alone, in ns, if it can be had.
+    #[cold]
+    pub fn cpu_ns(&mut self) -> Option<u64> {
+        Linux.thread_cpu_ns().ok()
     }
 
     /// The number of this thread's state; 0: it was never prepared.
@@ -204,11 +239,12 @@ impl ThreadCounters {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     pub(super) fn read_with<K: Kernel>(&mut self, k: &mut K, budget: &Budget, skip: u64, out: &mut Reading) {
         out.thread = self.thread;
         out.opening = self.opening;
         out.cheap_known = 0;
+        out.account_ns = 0;
         out.len = 0;
         if self.wanted_mask & !skip & (1 << CPU_NS) != 0 {
             match k.thread_cpu_ns() {
@@ -224,16 +260,10 @@ impl ThreadCounters {
         if usage_wanted != 0 {
             match k.thread_usage() {
                 Ok(usage) => {
-                    let [_, minor, major, voluntary, involuntary] = &mut out.cheap;
-                    *minor = usage.page_faults_minor;
-                    *major = usage.page_faults_major;
-                    *voluntary = usage.switches_voluntary;
-                    *involuntary = usage.switches_involuntary;
+                    out.take_usage(&usage);
                     out.cheap_known |= usage_wanted as u8;
                 }
-                Err(errno) => (PAGE_FAULTS_MINOR..CHEAP_MASK.count_ones() as u8)
-                    .filter(|id| usage_wanted & (1 << id) != 0)
-                    .for_each(|id| self.mark(id, Unavailable::from_errno(errno))),
+                Err(errno) => self.have_no_usage(usage_wanted, errno, out),
             }
         }
         let mut at = 0;

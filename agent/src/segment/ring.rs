@@ -95,6 +95,18 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// Sets the words from `at` on, which are the record's last ones: it becomes shorter if there is more room.
+    #[inline(always)]
+    pub fn end_with<const N: usize>(&mut self, at: usize, values: [u64; N]) {
+        let Some(words) = self.words.get(at..).and_then(|words| words.first_chunk::<N>()) else { return };
+        for (word, value) in words.iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
+        if self.words.len() != at + N {
+            self.shorten(at + N);
+        }
+    }
+
     /// Word `at` of the record; 0 outside of it.
     pub fn get(&self, at: usize) -> u64 {
         self.words.get(at).map_or(0, |word| word.load(Ordering::Relaxed))

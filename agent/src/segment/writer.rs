@@ -6,7 +6,7 @@ use super::record::{
     SHORT_WORDS, UNSWITCHED_MASK, short,
 };
 use super::ring::Slot;
-use crate::counters::Counts;
+use crate::counters::{CHEAP_MASK, Counts};
 use crate::protocol::{Command, Dialect, Member, TEXT_CAP};
 
 /// The fixed part of a record; see [`record`](super::record) for the meaning.
@@ -184,7 +184,16 @@ pub fn add_counters(slot: &mut Slot<'_>, weight: f64, counts: &Counts, exact: u6
     let length = slot.get(short::TEXT_LEN) as u32 as usize;
     let inline = if slot.get(short::TEXT) == 0 { length.min(TEXT_CAP) } else { 0 };
     let mut at = SHORT_SESSION_WORDS + inline.div_ceil(8);
-    for word in [weight.to_bits(), counts.known, counts.scaled, exact] {
+    let head = [weight.to_bits(), counts.known, counts.scaled, exact];
+    if counts.known == CHEAP_MASK
+        && let Some([cpu, minor, major, voluntary, involuntary]) = counts.values.first_chunk()
+    {
+        // The usual case, in one piece.
+        let [weight, known, scaled, exact] = head;
+        let all = [weight, known, scaled, exact, *cpu, *minor, *major, *voluntary, *involuntary];
+        return slot.end_with(at, all);
+    }
+    for word in head {
         slot.set(at, word);
         at += 1;
     }

@@ -37,6 +37,12 @@ impl CpuClock {
         self.span.holds()
     }
 
+    /// True when the thread was switched since [`watch`](Self::watch): seen, not only unknown.
+    #[inline]
+    pub fn was_switched(&self) -> bool {
+        self.span.is_armed() && !self.span.holds()
+    }
+
     /// True when a switch will be seen.
     #[inline]
     pub fn is_watched(&self) -> bool {

@@ -224,6 +224,7 @@ impl Engine {
         t.slice.plain = word & TLS == 0;
         t.slice.responded = false;
         t.slice.unmeasured = !MEASURED;
+        t.slice.chosen = weight > 0.0;
         // Nearly the last thing: none of the above is the query's time.
         let start_ns = if MEASURED { t.begin_command(weight) } else { t.first_now_ns() };
         s.running.start_ns = start_ns;
@@ -284,6 +285,9 @@ impl Engine {
         if answered {
             s.running.first_byte_ns = t.write_ns;
             t.slice.responded = true;
+            if t.slice.chosen {
+                t.after_answer();
+            }
             cell.quiet.store(ANSWERED | word & TLS, Ordering::Relaxed);
         }
         drop(inside);
@@ -304,6 +308,9 @@ impl Engine {
         let ends = s.running.is_of(t.tid) && take(s, answer, bytes.len());
         if ends {
             s.running.first_byte_ns = t.write_ns;
+            if t.slice.chosen {
+                t.after_answer();
+            }
             self.end_directly(t, cell, s, word);
         }
         drop(inside);

@@ -167,6 +167,7 @@ impl Engine {
         cell: &'static Cell,
     ) -> Option<(Inside<'static>, &Segment<'static>)> {
         let segment = self.process.segment()?;
+        t.did_something();
         match cell.enter() {
             Some(s) if s.protocol() != Protocol::Ignored => Some((s, segment)),
             Some(s) => {
@@ -252,6 +253,9 @@ impl Engine {
         }
         // The time of the first one.
         t.write_ns = if t.slice.responded { 0 } else { t.now_ns() };
+        if t.slice.chosen {
+            t.before_answer();
+        }
         Some(Ticket::of(cell, cell.quiet.load(Ordering::Relaxed)))
     }
 

@@ -6,13 +6,12 @@
 //! of the last command's end are those of the next one's start: what the kernel then does in between is to copy the
 //! command, and that is the command's.
 
+use super::account::Account;
 use super::budget::Ended;
 use super::cpu_clock::CpuClock;
 use super::thread::Thread;
 use crate::clock::monotonic_ns;
-use crate::counters::{
-    CHEAP_MASK, CLIENT_WAIT_NS, CPU_NS, SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY, USAGE_MASK, delta,
-};
+use crate::counters::{CHEAP_MASK, CLIENT_WAIT_NS, CPU_NS, SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY};
 use crate::segment::Lane;
 use crate::segment::layout::PPM;
 use crate::segment::record::{FLAG_CHOSEN_BY_SLICE, FLAG_UNSWITCHED};
@@ -26,11 +25,7 @@ const WATCH_TRUST: i32 = 4;
 /// … and then one piece of so many is watched, to see whether that has changed. To the kernel a thread that watches costs
 /// some hundred instructions more at each switch, all in vain where each query is switched: where client and server share
 /// a CPU, for one.
-const WATCH_ONE_OF: i32 = 16;
-/// So long may commands go by without being looked at: 8 ms.
-const PLAIN_NS: u64 = 1 << 23;
-/// The price of a reading at the end is measured at one of so many; at the start it takes no clock of its own.
-const PRICED_OF: u32 = 8;
+pub(super) const WATCH_ONE_OF: i32 = 16;
 
 /// What [`Thread::end_work`] found out, beside the counts.
 #[derive(Clone, Copy, Default)]
@@ -43,30 +38,42 @@ pub(crate) struct Measured {
 
 /// What a thread keeps from one piece of work to the next.
 pub(super) struct Measuring {
-    cpu: CpuClock,
+    pub(super) cpu: CpuClock,
+    /// What the kernel's account of it is worth.
+    pub(super) account: Account,
     /// The CPU clock at the start of the present work, if that was chosen.
-    start_cpu_ns: Option<u64>,
+    pub(super) start_cpu_ns: Option<u64>,
     /// The present work is a command of a session.
-    is_command: bool,
+    pub(super) is_command: bool,
+    /// The last work was a chosen command that ended and was recorded, and the thread has worked for no session since.
+    pub(super) ended: bool,
+    /// The thread was not switched in the present work until its answer was about to be sent.
+    pub(super) untouched: bool,
+    /// When the thread went on after it was switched in sending the answer, and nowhere before; 0: it was not.
+    pub(super) resumed_ns: u64,
     /// What getrusage said at the end of the last command is where the next one starts from.
-    usage_serves: bool,
+    pub(super) usage_serves: bool,
     /// The opening of counters in which the last command was recorded, and the page that its record went to.
-    recorded: (u32, usize),
+    pub(super) recorded: (u32, usize),
     /// How long it is still worth to watch for switches; below 0, for how long it was not.
-    watch: i32,
+    pub(super) watch: i32,
     /// The present work is watched whether it was chosen or not.
     watched_anyway: bool,
     /// Readings at an end, and what one costs.
-    readings: u32,
-    end_price_ns: u64,
+    pub(super) readings: u32,
+    pub(super) end_price_ns: u64,
 }
 
 impl Measuring {
     pub const fn new() -> Self {
         Measuring {
             cpu: CpuClock::new(),
+            account: Account::new(),
             start_cpu_ns: None,
             is_command: false,
+            ended: false,
+            untouched: false,
+            resumed_ns: 0,
             usage_serves: false,
             recorded: (0, 0),
             watch: WATCH_TRUST,
@@ -77,80 +84,7 @@ impl Measuring {
     }
 }
 
-/// Commands that begin and end with nothing to be found out but when they were: neither chosen nor watched. The thread only
-/// counts them, [`Thread::plain_left`](Thread) down, and looks again when they have gone by.
-#[derive(Clone, Copy)]
-pub(super) struct Plain {
-    /// So many were to go by.
-    given: u32,
-    /// How long those took that have gone by.
-    query_ns: u64,
-    /// Whenever one ends later than this, CLOCK_MONOTONIC, the thread looks again.
-    until_ns: u64,
-}
-
-impl Plain {
-    /// None are to go by.
-    pub const NONE: Plain = Plain { given: 0, query_ns: 0, until_ns: 0 };
-}
-
 impl Thread {
-    /// So many commands are to go by, but none after one that ends later than `until_ns`.
-    pub(super) fn begin_plain(&mut self, commands: u32, until_ns: u64) {
-        self.plain_left = commands;
-        self.plain = Plain { given: commands, query_ns: 0, until_ns };
-    }
-
-    /// A command that went by ended at `now_ns` after `inside_ns`.
-    #[inline(always)]
-    pub(super) fn plain_ended(&mut self, now_ns: u64, inside_ns: u64) {
-        self.plain.query_ns = self.plain.query_ns.wrapping_add(inside_ns);
-        if now_ns > self.plain.until_ns {
-            self.stop_plain();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn stop_plain(&mut self) {
-        self.plain.given -= self.plain_left.min(self.plain.given);
-        self.plain_left = 0;
-    }
-
-    /// What went by is told to those who choose.
-    fn settle_plain(&mut self) {
-        if self.plain.given == 0 {
-            return;
-        }
-        self.stop_plain();
-        let Plain { given, query_ns, .. } = core::mem::replace(&mut self.plain, Plain::NONE);
-        if self.budget_ppm != 0 {
-            self.sampler.pass(given, query_ns);
-        }
-        self.measuring.watch = self.measuring.watch.saturating_sub_unsigned(given);
-    }
-
-    /// A command that was looked at ended at `now_ns`: how many need not be from now on.
-    fn plan_plain(&mut self, now_ns: u64) {
-        if self.budget_ppm == 0 || self.chooses_by_slice() {
-            return;
-        }
-        // Beside those that are chosen, some are watched.
-        let unwatched = u32::try_from(WATCH_ONE_OF - 1 + self.measuring.watch.min(0)).unwrap_or(0);
-        let unwatched = if self.measuring.watch > 0 { 0 } else { unwatched };
-        self.begin_plain(self.sampler.left().min(unwatched), now_ns + PLAIN_NS);
-    }
-
-    /// A command begins that is to be looked at. `None`: nothing at all is wanted, and that for long.
-    #[inline]
-    pub(super) fn look(&mut self) -> Option<f64> {
-        if self.wanted.mask == 0 {
-            self.begin_plain(u32::MAX, u64::MAX);
-            return None;
-        }
-        Some(self.choose())
-    }
-
     /// Nothing is known of the present work: it was not watched.
     pub(super) fn forget_watch(&mut self) {
         self.measuring.cpu.forget();
@@ -193,7 +127,12 @@ impl Thread {
     #[inline(always)]
     fn begin(&mut self, weight: f64, is_command: bool) -> u64 {
         self.paid_ns = 0;
+        self.measuring.resumed_ns = 0;
+        self.measuring.untouched = false;
         let usage_serves = core::mem::replace(&mut self.measuring.usage_serves, false) && is_command;
+        let follows = core::mem::replace(&mut self.measuring.ended, false)
+            && is_command
+            && self.measuring.cpu.was_switched();
         self.measuring.is_command = is_command;
         if weight > 0.0 {
             if !self.open {
@@ -206,7 +145,7 @@ impl Thread {
         }
         self.watch_for_switches(weight);
         let now_ns = self.first_now_ns();
-        if weight > 0.0 { self.begin_reading(now_ns, usage_serves) } else { now_ns }
+        if weight > 0.0 { self.begin_reading(now_ns, usage_serves, follows) } else { now_ns }
     }
 
     /// Watches for switches where that is asked for and worth it.
@@ -231,50 +170,6 @@ impl Thread {
         } else {
             self.measuring.cpu.forget();
         }
-    }
-
-    /// The work that starts at `now_ns` was chosen. When it starts once all is read.
-    fn begin_reading(&mut self, now_ns: u64, usage_serves: bool) -> u64 {
-        let start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), now_ns);
-        if start_cpu_ns.is_none() {
-            return self.read_start(now_ns);
-        }
-        self.measuring.start_cpu_ns = start_cpu_ns;
-        let usage_serves = usage_serves && self.counters.made(&self.end);
-        if usage_serves && self.wanted.mask & PERF_MASK == 0 {
-            self.start.begin_from(&self.end);
-            return now_ns;
-        }
-        self.counters.read_without(1 << CPU_NS, &mut self.start);
-        let started_ns = self.now_ns();
-        self.measuring.start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), started_ns);
-        if self.measuring.start_cpu_ns.is_none() {
-            // Switched in between: now the clock has to say it.
-            return self.read_start(started_ns);
-        }
-        self.paid_ns = started_ns.saturating_sub(now_ns);
-        started_ns
-    }
-
-    /// Reads everything from `from_ns` on, since when switches are watched for. When that was done.
-    fn read_start(&mut self, from_ns: u64) -> u64 {
-        self.measuring.cpu.watch();
-        self.counters.read(&mut self.start);
-        let read_cpu_ns = self.start.take_cpu_ns();
-        let mut now_ns = self.now_ns();
-        self.paid_ns = now_ns.saturating_sub(from_ns);
-        self.measuring.start_cpu_ns = read_cpu_ns;
-        if self.measuring.cpu.holds()
-            && let Some(cpu_ns) = read_cpu_ns
-        {
-            self.measuring.cpu.know(self.counters.thread(), from_ns, cpu_ns);
-            self.measuring.start_cpu_ns = Some(cpu_ns + now_ns.saturating_sub(from_ns));
-        } else if self.measuring.cpu.is_watched() {
-            // Switched while it was read: the work may still go through without.
-            self.measuring.cpu.watch();
-            now_ns = self.now_ns();
-        }
-        now_ns
     }
 
     /// True when the present work is watched for switches.
@@ -318,7 +213,7 @@ impl Thread {
         if self.wanted.mask == 0 {
             return Measured::default();
         }
-        let unswitched = self.measuring.cpu.holds();
+        let unswitched = self.measuring.cpu.holds() && self.measuring.resumed_ns == 0;
         if weight > 0.0 {
             self.end_reading(now_ns, inside_ns, unswitched);
         }
@@ -362,41 +257,6 @@ impl Thread {
         }
     }
 
-    /// The work that ended at `now_ns` was chosen.
-    fn end_reading(&mut self, now_ns: u64, inside_ns: u64, unswitched: bool) {
-        if unswitched {
-            // Its CPU time is known, and the clock goes on as before.
-            let skip = 1 << CPU_NS;
-            if self.wanted.mask & (USAGE_MASK | PERF_MASK) != 0 {
-                self.counters.read_without(skip, &mut self.end);
-                delta(&self.start, &self.end, &mut self.counts);
-            }
-        } else {
-            self.measuring.cpu.watch();
-            self.counters.read(&mut self.end);
-            let end_cpu_ns = self.end.take_cpu_ns();
-            delta(&self.start, &self.end, &mut self.counts);
-            if let Some(to_ns) = end_cpu_ns
-                && let Some(from_ns) = self.measuring.start_cpu_ns
-            {
-                self.measuring.cpu.know(self.counters.thread(), now_ns, to_ns);
-                // The end's call finds colder caches than the start's, and its value comes later.
-                self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
-            }
-        }
-        if self.measuring.readings.is_multiple_of(PRICED_OF) {
-            let price_ns = self.now_ns().saturating_sub(now_ns);
-            let m = &mut self.measuring;
-            // Time that others had on the CPU is not the price.
-            if m.end_price_ns == 0 || m.cpu.holds() || !m.cpu.is_watched() {
-                m.end_price_ns = price_ns;
-            }
-        }
-        let m = &mut self.measuring;
-        m.readings = m.readings.wrapping_add(1);
-        self.paid_ns += m.end_price_ns;
-    }
-
     /// Notes what an execution's measurement was, and that its `readings` cost `paid_ns` in all; after its record was written.
     #[inline]
     pub(crate) fn account(
@@ -408,19 +268,16 @@ impl Thread {
         readings: u64,
     ) {
         if weight > 0.0 {
-            self.sampler.paid(paid_ns, readings);
             self.serve_usage(lane);
         }
-        let probability_ppm = if self.budget_ppm == 0 { PPM } else { self.sampler.probability_ppm() };
+        let probability_ppm = if self.budget_ppm == 0 {
+            PPM
+        } else {
+            if weight > 0.0 {
+                self.sampler.paid(paid_ns, readings);
+            }
+            self.sampler.probability_ppm()
+        };
         lane.note_account(weight > 0.0, measured.cpu_for_free, paid_ns, probability_ppm);
-    }
-
-    /// The faults and switches at the end of the command just recorded are those at the start of the next, unless we had
-    /// faults of our own since: our first record of a capture, or one that went to another page of the ring.
-    #[inline]
-    fn serve_usage(&mut self, lane: &Lane<'_>) {
-        let recorded = (self.counters.opening(), lane.ring().page());
-        let same = core::mem::replace(&mut self.measuring.recorded, recorded) == recorded;
-        self.measuring.usage_serves = same && self.measuring.is_command;
     }
 }

@@ -50,14 +50,17 @@ impl<'a> Server<'a> {
         Server { thread, lane, read_at_start: 0 }
     }
 
-    /// Measures `work` with all counters, and plainly around the same.
-    fn command(&mut self, work: impl FnOnce()) -> (Counts, Measured, u64, Plain) {
+    /// Measures `work` and its `answer` with all counters, and plainly around the same.
+    fn command(&mut self, work: impl FnOnce(), answer: impl FnOnce()) -> (Counts, Measured, u64, Plain) {
         let weight = self.thread.choose();
         assert_eq!(weight, 1.0);
         let start_ns = self.thread.begin_command(weight);
         self.read_at_start += u32::from(self.thread.paid_ns > 0);
         let (usage, cpu_ns) = (thread_usage().unwrap(), thread_cpu_ns().unwrap());
         work();
+        self.thread.before_answer();
+        answer();
+        self.thread.after_answer();
         let plain = Plain {
             cpu_ns: thread_cpu_ns().unwrap() - cpu_ns,
             usage: {
@@ -67,6 +70,7 @@ impl<'a> Server<'a> {
                     page_faults_major: now.page_faults_major - usage.page_faults_major,
                     switches_voluntary: now.switches_voluntary - usage.switches_voluntary,
                     switches_involuntary: now.switches_involuntary - usage.switches_involuntary,
+                    ..now
                 }
             },
         };
@@ -185,19 +189,22 @@ fn compare(client: Client) -> u32 {
     }
     let mut pages = Pages::map(COMMANDS as usize);
     let (mut more_ns, mut free, mut faults) = (0, 0, 0);
+    let mut each = Vec::new();
     let mut command = [0; 64];
     for n in 0..COMMANDS {
         assert!(ours.read(&mut command).unwrap() > 0);
         let fresh = if n % 5 == 0 { 3 } else { 0 };
-        let (counts, measured, inside_ns, plain) = server.command(|| {
+        let work = || {
             pages.touch(fresh);
             spin(5_000);
-            ours.write_all(b"answer").unwrap();
-        });
+        };
+        let (counts, measured, inside_ns, plain) =
+            server.command(work, || ours.write_all(b"answer").unwrap());
         let cpu_ns = counts.get(CPU_NS).expect("always known");
         assert!(cpu_ns <= inside_ns, "{cpu_ns} of {inside_ns}");
         // The plain readings are inside of ours, and what they cost is in ours only.
         more_ns += cpu_ns as i64 - plain.cpu_ns as i64;
+        each.push(cpu_ns as i64 - plain.cpu_ns as i64);
         faults += counts.get(PAGE_FAULTS_MINOR).unwrap() - plain.usage.page_faults_minor;
         for (id, plain) in [
             (SWITCHES_VOLUNTARY, plain.usage.switches_voluntary),
@@ -212,6 +219,12 @@ fn compare(client: Client) -> u32 {
     drop(ours);
     running.join().unwrap();
     let mean_ns = more_ns / i64::from(COMMANDS);
+    each.sort_unstable();
+    println!(
+        "{client:?} {:?} asked {:?}",
+        [1, 5, 25, 50, 75, 95, 99].map(|p| each[each.len() * p / 100]),
+        server.thread.measuring.account
+    );
     println!(
         "{client:?}: CPU time is {mean_ns} ns more and faults {faults} in all; of {COMMANDS} commands {free} had their \
          CPU time for free, {} began with a reading",

@@ -13,6 +13,7 @@
 //! - A unit's cost is the sum of slices: what the ending thread contributed is in its record; another thread's part
 //!   follows as a slice record in that thread's lane.
 
+mod account;
 pub mod arena;
 mod aside;
 mod birth;
@@ -29,9 +30,11 @@ mod measure;
 mod measure_tests;
 mod peer;
 mod places;
+mod plain;
 mod process;
 mod quiet;
 mod quiet_postgres;
+mod readings;
 mod ssl;
 pub mod state;
 mod steps;

@@ -1,7 +1,8 @@
 //! What the agent keeps for each thread of the server: plain data without a destructor, in the thread's own storage.
 
 use super::budget::Sampler;
-use super::measure::{Measuring, Plain};
+use super::measure::Measuring;
+use super::plain::Plain;
 use crate::counters::{Counts, Reading, ThreadCounters, Wanted};
 use crate::segment::Lane;
 use crate::sys::process;
@@ -21,6 +22,8 @@ pub(super) struct Slice {
     pub responded: bool,
     /// Nothing of the unit is measured, and it goes the direct way.
     pub unmeasured: bool,
+    /// The unit was chosen, and goes the direct way.
+    pub chosen: bool,
 }
 
 /// What a slice's record will say. Of a unit that goes the direct way only the session knows, and the unit's number too.
@@ -36,7 +39,8 @@ pub(super) struct Share {
 
 impl Slice {
     /// The thread works on nothing.
-    pub const NONE: Slice = Slice { session: 0, unit: 0, plain: false, responded: false, unmeasured: false };
+    pub const NONE: Slice =
+        Slice { session: 0, unit: 0, plain: false, responded: false, unmeasured: false, chosen: false };
 }
 
 impl Share {

@@ -59,6 +59,9 @@ impl Engine {
         }
         let inside = self.visit_directly(t, cell, |engine, t, s, segment| {
             t.write_ns = engine.before_write(t, entry, s, segment);
+            if t.slice.chosen {
+                t.before_answer();
+            }
         });
         if inside { Ticket::new(cell) } else { Ticket::NONE }
     }

@@ -7,7 +7,7 @@
 
 use super::{Errno, syscall};
 
-/// Faults and context switches of a thread since it started.
+/// CPU time, faults and context switches of a thread since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadUsage {
     /// Page faults served without a disk read.
@@ -18,6 +18,9 @@ pub struct ThreadUsage {
     pub switches_voluntary: u64,
     /// Context switches because the scheduler took the CPU away.
     pub switches_involuntary: u64,
+    /// CPU time in user and in kernel mode, ns, each cut to whole microseconds: as of the last time that the scheduler
+    /// brought the thread's account up to date, which is when it was switched in, or later.
+    pub cpu_ns: u64,
 }
 
 /// CPU time of the calling thread, user and system, in ns: clock_gettime(2), CLOCK_THREAD_CPUTIME_ID. The vdso does not
@@ -32,19 +35,24 @@ pub fn thread_cpu_ns() -> Result<u64, Errno> {
     Ok((now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64))
 }
 
-/// Faults and switches of the calling thread: getrusage(2), RUSAGE_THREAD.
-#[inline]
+/// What the calling thread has used: getrusage(2), RUSAGE_THREAD.
+#[inline(always)]
 pub fn thread_usage() -> Result<ThreadUsage, Errno> {
-    // SAFETY: rusage consists of integers, for which zero bytes are a value.
-    let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
-    let to = (&raw mut usage) as usize;
+    let mut usage = core::mem::MaybeUninit::<libc::rusage>::uninit();
+    let to = usage.as_mut_ptr() as usize;
     // SAFETY: the kernel writes one rusage to `usage`, which outlives the call.
     unsafe { syscall(libc::SYS_getrusage, [libc::RUSAGE_THREAD as usize, to, 0, 0, 0, 0]) }?;
+    // SAFETY: the call succeeded, so the kernel has written all of it.
+    let usage = unsafe { usage.assume_init_ref() };
+    let microseconds =
+        |time: libc::timeval| (time.tv_sec as u64).wrapping_mul(1_000_000).wrapping_add(time.tv_usec as u64);
+    let cpu_us = microseconds(usage.ru_utime).wrapping_add(microseconds(usage.ru_stime));
     Ok(ThreadUsage {
         page_faults_minor: usage.ru_minflt as u64,
         page_faults_major: usage.ru_majflt as u64,
         switches_voluntary: usage.ru_nvcsw as u64,
         switches_involuntary: usage.ru_nivcsw as u64,
+        cpu_ns: cpu_us.wrapping_mul(1_000),
     })
 }
 

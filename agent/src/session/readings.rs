@@ -1,0 +1,208 @@
+//! What is read at the start and at the end of work that was chosen, by the cheapest source that knows it.
+//!
+//! CPU time has three sources. Where the thread was not switched, it is the wall time. Where it was switched a moment ago, and that
+//! is proven, the kernel's [account](super::account) is up to date, which comes with faults and switches: so it is when a
+//! command was waited for and received, and when its answer woke the client on the same CPU. Else the clock has to be asked.
+
+use super::account::Place;
+use super::thread::Thread;
+use crate::counters::{CPU_NS, USAGE_MASK, delta};
+use crate::segment::Lane;
+
+use super::measure::PERF_MASK;
+
+/// The price of a reading at the end is measured at one of so many; at the start it takes no clock of its own.
+const PRICED_OF: u32 = 8;
+
+impl Thread {
+    /// The work that starts at `now_ns` was chosen. When it starts once all is read. `follows`: the thread has done nothing
+    /// since the end of its last command but to wait for this one and to receive it, and was switched meanwhile.
+    pub(super) fn begin_reading(&mut self, now_ns: u64, usage_serves: bool, follows: bool) -> u64 {
+        let start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), now_ns);
+        if start_cpu_ns.is_none() {
+            if follows
+                && self.counters_come_with_an_account()
+                && let Some(started_ns) = self.read_start_and_account(now_ns)
+            {
+                return started_ns;
+            }
+            return self.read_start(now_ns);
+        }
+        self.measuring.start_cpu_ns = start_cpu_ns;
+        let usage_serves = usage_serves && self.counters.made(&self.end);
+        if usage_serves && self.wanted.mask & PERF_MASK == 0 {
+            self.start.begin_from(&self.end);
+            return now_ns;
+        }
+        self.counters.read_without(1 << CPU_NS, &mut self.start);
+        let started_ns = self.now_ns();
+        self.measuring.start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), started_ns);
+        if self.measuring.start_cpu_ns.is_none() {
+            // Switched in between: now the clock has to say it.
+            return self.read_start(started_ns);
+        }
+        self.paid_ns = started_ns.saturating_sub(now_ns);
+        started_ns
+    }
+
+    /// Reads everything, where the thread was switched between the end of its last command and `now_ns`, since when switches
+    /// are watched for: when that was done. `None`: the account is no help.
+    #[inline]
+    fn read_start_and_account(&mut self, now_ns: u64) -> Option<u64> {
+        self.counters.read_without(1 << CPU_NS, &mut self.start);
+        if !self.counters.made(&self.end) {
+            return None;
+        }
+        let place = if self.start.waited_since(&self.end) { Place::Waited } else { Place::Preempted };
+        self.ask_account(place, self.start.account_ns()?, now_ns);
+        let started_ns = self.now_ns();
+        self.measuring.start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), started_ns);
+        self.measuring.start_cpu_ns?;
+        self.paid_ns = started_ns.saturating_sub(now_ns);
+        Some(started_ns)
+    }
+
+    /// CPU time is wanted, and what getrusage says too.
+    #[inline]
+    fn counters_come_with_an_account(&self) -> bool {
+        self.wanted.mask & 1 << CPU_NS != 0 && self.wanted.mask & USAGE_MASK != 0
+    }
+
+    /// Reads everything from `from_ns` on, since when switches are watched for. When that was done.
+    #[cold]
+    #[inline(never)]
+    fn read_start(&mut self, from_ns: u64) -> u64 {
+        self.measuring.cpu.watch();
+        self.counters.read(&mut self.start);
+        let read_cpu_ns = self.start.take_cpu_ns();
+        let mut now_ns = self.now_ns();
+        self.paid_ns = now_ns.saturating_sub(from_ns);
+        self.measuring.start_cpu_ns = read_cpu_ns;
+        if self.measuring.cpu.holds()
+            && let Some(cpu_ns) = read_cpu_ns
+        {
+            self.measuring.cpu.know(self.counters.thread(), from_ns, cpu_ns);
+            self.measuring.start_cpu_ns = Some(cpu_ns + now_ns.saturating_sub(from_ns));
+        } else if self.measuring.cpu.is_watched() {
+            // Switched while it was read: the work may still go through without.
+            self.measuring.cpu.watch();
+            now_ns = self.now_ns();
+        }
+        now_ns
+    }
+
+    /// The account said `said_ns` at `place`, and was up to date at `at_ns`, since when switches are watched for: so far the CPU
+    /// clock is known.
+    #[inline]
+    fn ask_account(&mut self, place: Place, said_ns: u64, at_ns: u64) {
+        let m = &mut self.measuring;
+        if !m.account.is_asked(place) {
+            return;
+        }
+        let (clock_ns, compared) = m.account.clock_ns(place, said_ns);
+        m.cpu.know(self.counters.thread(), at_ns, clock_ns);
+        if compared {
+            self.compare_account(place, at_ns);
+        }
+    }
+
+    /// The clock is known at `at_ns` from the account at `place`: what does it say itself?
+    #[cold]
+    #[inline(never)]
+    fn compare_account(&mut self, place: Place, at_ns: u64) {
+        let asked_ns = self.now_ns();
+        let (thread, clock_ns) = (self.counters.thread(), self.counters.cpu_ns());
+        let m = &mut self.measuring;
+        if let (Some(known_ns), Some(clock_ns)) = (m.cpu.at(thread, asked_ns), clock_ns) {
+            m.account.compare(place, known_ns, clock_ns);
+            m.cpu.know(thread, at_ns, clock_ns.saturating_sub(asked_ns.saturating_sub(at_ns)));
+        }
+    }
+
+    /// The thread works for a session otherwise than by the direct way: there is more to come than the next command.
+    #[inline]
+    pub(super) fn did_something(&mut self) {
+        self.measuring.ended = false;
+    }
+
+    /// The answer to a chosen command that goes the direct way is about to be sent.
+    #[inline]
+    pub(super) fn before_answer(&mut self) {
+        let m = &mut self.measuring;
+        m.untouched = m.resumed_ns == 0 && m.cpu.holds();
+    }
+
+    /// It was sent. Where that, and nothing before it, has switched the thread, it was switched in again right now.
+    #[inline]
+    pub(super) fn after_answer(&mut self) {
+        if self.measuring.untouched && !self.measuring.cpu.holds() {
+            self.measuring.untouched = false;
+            self.measuring.cpu.watch();
+            self.measuring.resumed_ns = self.now_ns();
+        }
+    }
+
+    /// The work that ended at `now_ns` was chosen.
+    pub(super) fn end_reading(&mut self, now_ns: u64, inside_ns: u64, unswitched: bool) {
+        if unswitched {
+            // Its CPU time is known, and the clock goes on as before.
+            if self.wanted.mask & (USAGE_MASK | PERF_MASK) != 0 {
+                self.counters.read_without(1 << CPU_NS, &mut self.end);
+                delta(&self.start, &self.end, &mut self.counts);
+            }
+        } else {
+            let end_cpu_ns = match self.measuring.resumed_ns {
+                resumed_ns if resumed_ns != 0 && self.counters_come_with_an_account() => {
+                    self.read_end_and_account(resumed_ns, now_ns)
+                }
+                _ => None,
+            };
+            let end_cpu_ns = end_cpu_ns.or_else(|| self.read_end(now_ns));
+            delta(&self.start, &self.end, &mut self.counts);
+            if let (Some(from_ns), Some(to_ns)) = (self.measuring.start_cpu_ns, end_cpu_ns) {
+                // The end's call finds colder caches than the start's, and its value comes later.
+                self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
+            }
+        }
+        if self.measuring.readings.is_multiple_of(PRICED_OF) {
+            let price_ns = self.now_ns().saturating_sub(now_ns);
+            let m = &mut self.measuring;
+            // Time that others had on the CPU is not the price.
+            if m.end_price_ns == 0 || m.cpu.holds() || !m.cpu.is_watched() {
+                m.end_price_ns = price_ns;
+            }
+        }
+        let m = &mut self.measuring;
+        m.readings = m.readings.wrapping_add(1);
+        self.paid_ns += m.end_price_ns;
+    }
+
+    /// Reads everything at the end, `now_ns`, of work in which the thread was last switched in at `resumed_ns`: its CPU clock.
+    #[inline]
+    fn read_end_and_account(&mut self, resumed_ns: u64, now_ns: u64) -> Option<u64> {
+        self.counters.read_without(1 << CPU_NS, &mut self.end);
+        self.ask_account(Place::Answered, self.end.account_ns()?, resumed_ns);
+        self.measuring.cpu.at(self.counters.thread(), now_ns)
+    }
+
+    /// Reads everything at the end, `now_ns`, of work in which the thread was switched: its CPU clock.
+    #[cold]
+    #[inline(never)]
+    fn read_end(&mut self, now_ns: u64) -> Option<u64> {
+        self.measuring.cpu.watch();
+        self.counters.read(&mut self.end);
+        let cpu_ns = self.end.take_cpu_ns()?;
+        self.measuring.cpu.know(self.counters.thread(), now_ns, cpu_ns);
+        Some(cpu_ns)
+    }
+
+    /// The faults and switches at the end of the command just recorded are those at the start of the next, unless we had
+    /// faults of our own since: our first record of a capture, or one that went to another page of the ring.
+    #[inline]
+    pub(super) fn serve_usage(&mut self, lane: &Lane<'_>) {
+        let recorded = (self.counters.opening(), lane.ring().page());
+        let same = core::mem::replace(&mut self.measuring.recorded, recorded) == recorded;
+        self.measuring.ended = self.measuring.is_command;
+        self.measuring.usage_serves = same && self.measuring.is_command;
+    }
+}
