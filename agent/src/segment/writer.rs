@@ -168,7 +168,7 @@ pub fn answer_brief(slot: &Slot<'_>, answer: u64, bytes_in: u32, bytes_out: u32)
 }
 
 /// Ends a record that was begun and answered, and publishes it. `u32::MAX` as the first byte's time: there was none. `flags`:
-/// also [`FLAG_UNSWITCHED`](super::record::FLAG_UNSWITCHED) and [`FLAG_COUNTED`](super::record::FLAG_COUNTED).
+/// also [`FLAG_UNSWITCHED`] and [`FLAG_COUNTED`](super::record::FLAG_COUNTED).
 #[inline(always)]
 pub fn end_brief(slot: Slot<'_>, latency_ns: u32, first_byte_ns: u32, flags: u32) {
     slot.set_some([(short::TIMES, pair(latency_ns, first_byte_ns))]);
@@ -178,7 +178,7 @@ pub fn end_brief(slot: Slot<'_>, latency_ns: u32, first_byte_ns: u32, flags: u32
     slot.publish();
 }
 
-/// Puts counters behind the text of a record that was begun with room for them, to be ended with [`FLAG_COUNTED`].
+/// Puts counters behind the text of a record that was begun with room for them, to be ended with [`FLAG_COUNTED`](super::record::FLAG_COUNTED).
 #[inline(always)]
 pub fn add_counters(slot: &mut Slot<'_>, weight: f64, counts: &Counts, exact: u64) {
     let length = slot.get(short::TEXT_LEN) as u32 as usize;

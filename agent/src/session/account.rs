@@ -143,7 +143,7 @@ mod tests {
         let (mut known, mut apart) = (0u32, 0i64);
         for n in 0..6_400u64 {
             clock_ns += 30_000;
-            let lag_ns = 3_000 + n * 7_919 % 2_000;
+            let lag_ns = 3_000 + (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) % 2_000;
             if let Some(known_ns) = ask(&mut account, clock_ns, lag_ns) {
                 let error = known_ns as i64 - clock_ns as i64;
                 assert!(error.abs() < 2_000, "{error}");
@@ -152,7 +152,7 @@ mod tests {
             }
         }
         assert_eq!(known, 6_400 - 8 - 3 - 50, "the others were compared");
-        assert!((apart / i64::from(known)).abs() < 100, "{apart} ns in all");
+        assert!((apart / i64::from(known)).abs() < 250, "{apart} ns in all");
     }
 
     #[test]
