@@ -77,10 +77,23 @@ impl Engine {
     /// The generation of the capture that is on; 0: it is off.
     #[inline(always)]
     pub fn capture(&self) -> u64 {
-        self.process.segment().map_or(0, |segment| segment.control().capture())
+        self.process.capture()
     }
 
-    /// After a read for at most `requested` bytes whose session stood aside, while capture is off: true when that was all.
+    /// After a read for at most `requested` bytes whose session stood aside, while capture is off: true when that was all,
+    /// as is plain at a glance. Of all others, [`passes_while_off`](Self::passes_while_off) has to be asked.
+    #[inline(always)]
+    pub fn passes_at_a_glance(&self, ticket: Ticket, requested: usize, bytes: &[u8]) -> bool {
+        let Some(cell) = ticket.cell() else { return true };
+        let word = cell.quiet.load(Ordering::Relaxed);
+        if postgres::is_ours(word) {
+            postgres::passes_at_a_glance(cell, word, bytes)
+        } else {
+            quiet::passes_at_a_glance(word, requested, bytes)
+        }
+    }
+
+    /// The same after a closer look.
     #[inline(always)]
     pub fn passes_while_off(&self, ticket: Ticket, requested: usize, bytes: &[u8]) -> bool {
         let Some(cell) = ticket.cell() else { return true };
@@ -119,9 +132,17 @@ impl Engine {
         }
     }
 
+    /// After a write whose session stood aside: true when that was all, as is plain at a glance. Of all others,
+    /// [`write_end_aside`](Self::write_end_aside) has to be told.
+    #[inline(always)]
+    pub fn written_at_a_glance(&self, ticket: Ticket, bytes: &[u8]) -> bool {
+        let Some(cell) = ticket.cell() else { return true };
+        let word = cell.quiet.load(Ordering::Relaxed);
+        postgres::is_ours(word) && postgres::written_at_a_glance(cell, word, bytes)
+    }
+
     /// After a write whose session stood aside: `None`: that was all. Else the session is back, and
     /// [`write_end_back`](Self::write_end_back) has to follow.
-    #[inline]
     pub fn write_end_aside(&self, ticket: Ticket, bytes: &[u8]) -> Option<BackInAnswer> {
         let cell = ticket.cell()?;
         let word = cell.quiet.load(Ordering::Relaxed);

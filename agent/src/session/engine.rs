@@ -70,11 +70,12 @@ impl Ticket {
     }
 }
 
-/// Everything the agent keeps for a process. One static of it exists in the library.
+/// Everything the agent keeps for a process. One static of it exists in the library. What each query looks at, as the place of
+/// a low descriptor, is in its first page.
 #[repr(C, align(4096))]
 pub struct Engine {
-    pub(super) descriptors: Descriptors,
     pub(super) process: Process,
+    pub(super) descriptors: Descriptors,
     pub(super) arena: Arena,
     pub(super) ssl: SslMap,
     /// SQLite's statements.
@@ -85,8 +86,8 @@ impl Engine {
     /// Before the constructor ran.
     pub const fn new() -> Self {
         Engine {
-            descriptors: Descriptors::new(),
             process: Process::new(),
+            descriptors: Descriptors::new(),
             arena: Arena::new(),
             ssl: SslMap::new(),
             sqlite: Sqlite::new(),

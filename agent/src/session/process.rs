@@ -84,6 +84,9 @@ fn parse_handed_down(text: &[u8]) -> Option<(i32, u32)> {
 /// Where there is no page that a forked child finds empty: the kernel is asked each time.
 static NO_PID: AtomicU64 = AtomicU64::new(0);
 
+/// Capture is off where there is no segment.
+static OFF: AtomicU64 = AtomicU64::new(0);
+
 const UNBORN: u8 = 0;
 const INERT: u8 = 1;
 const BUSY: u8 = 2;
@@ -99,6 +102,8 @@ pub struct Process {
     handed_fd: AtomicU32,
     /// A word that reads 0 in a forked child: our pid. In a page of its own, once that was made.
     page: AtomicPtr<AtomicU64>,
+    /// The segment's word that says whether capture is on; before there is a segment, one that says no.
+    capture: AtomicPtr<AtomicU64>,
     segment: UnsafeCell<Option<Segment<'static>>>,
     handed_pid: AtomicU32,
     /// What went by while one thread was mapping the segment: executions, sessions.
@@ -119,6 +124,7 @@ impl Process {
             handed_pid: AtomicU32::new(0),
             segment: UnsafeCell::new(None),
             page: AtomicPtr::new((&raw const NO_PID).cast_mut()),
+            capture: AtomicPtr::new((&raw const OFF).cast_mut()),
             unseen: [const { AtomicU64::new(0) }; 2],
         }
     }
@@ -170,7 +176,11 @@ impl Process {
         // Release: publishes the segment.
         self.state.store(next, Ordering::Release);
         match (next, self.segment()) {
-            (LIVE, Some(segment)) => GATE.follow(segment.control().capture_word()),
+            (LIVE, Some(segment)) => {
+                let word = segment.control().capture_word();
+                self.capture.store(core::ptr::from_ref(word).cast_mut(), Ordering::Release);
+                GATE.follow(word);
+            }
             (WAITING, _) => GATE.open(),
             _ => GATE.shut(),
         }
@@ -219,6 +229,14 @@ impl Process {
             2 => Kind::Postgres,
             _ => Kind::Any,
         }
+    }
+
+    /// The generation of the capture that is on; 0: it is off. Two loads.
+    #[inline(always)]
+    pub fn capture(&self) -> u64 {
+        // SAFETY: `OFF`, or a word of the segment, which is mapped for good. Acquire, both: whoever sees the capture sees the
+        // segment, and what is wanted.
+        unsafe { &*self.capture.load(Ordering::Acquire) }.load(Ordering::Acquire)
     }
 
     /// The segment, if there is one already.

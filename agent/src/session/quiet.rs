@@ -61,6 +61,15 @@ pub(super) fn is_usual_header(bytes: [u8; HEADER_BYTES]) -> bool {
     u32::from_le_bytes(bytes).wrapping_sub(5) < (1 << 24) - 5
 }
 
+/// The same answer as [`passes_while_off`] for commands that say all in their first byte; false of all others.
+#[inline(always)]
+pub(super) fn passes_at_a_glance(quiet: u64, requested: usize, bytes: &[u8]) -> bool {
+    quiet & (CAPTURING | SHORT_BODY) == 0
+        && requested != HEADER_BYTES
+        && bytes.len() == requested
+        && bytes.first().is_some_and(|command| is_plain_command(*command))
+}
+
 /// The same answer as [`after_read`]'s for nearly every body, while capture is off: true where it is [`After::Quiet`].
 #[inline(always)]
 pub(super) fn passes_while_off(quiet: u64, requested: usize, bytes: &[u8]) -> bool {
@@ -140,10 +149,15 @@ fn is_plain(body: &[u8]) -> bool {
             let Some((verb, rest)) = text.split_first_chunk::<6>() else { return false };
             PLAIN_VERBS.contains(&(self::verb(verb) | LOWER)) && !contains(rest, b';')
         }
-        // COM_STMT_EXECUTE, COM_STMT_FETCH, COM_STMT_RESET, COM_PING.
-        Some((0x17 | 0x1c | 0x1a | 0x0e, _)) => true,
-        _ => false,
+        Some((command, _)) => is_plain_command(*command),
+        None => false,
     }
+}
+
+/// True for COM_STMT_EXECUTE, COM_STMT_FETCH, COM_STMT_RESET and COM_PING.
+#[inline(always)]
+fn is_plain_command(command: u8) -> bool {
+    matches!(command, 0x17 | 0x1c | 0x1a | 0x0e)
 }
 
 #[cfg(test)]
@@ -184,7 +198,16 @@ mod tests {
 
     /// What a read of the server's own size brings, to a session at rest.
     fn read(cell: &Cell, bytes: &[u8], requested: usize, capturing: bool) -> After {
-        after_read(cell, cell.quiet.load(Ordering::Relaxed), requested, bytes, capturing)
+        let word = cell.quiet.load(Ordering::Relaxed);
+        let after = after_read(cell, word, requested, bytes, capturing);
+        if !capturing {
+            let glance = passes_at_a_glance(word, requested, bytes);
+            assert!(!glance || after == After::Quiet, "at a glance it passes: {bytes:?}");
+            let look = passes_while_off(word, requested, bytes);
+            assert!(!look || after == After::Quiet, "it passes: {bytes:?}");
+            assert!(!glance || look);
+        }
+        after
     }
 
     fn rest(cell: &Cell, capturing: bool) {

@@ -93,6 +93,16 @@ impl Session {
         self.cell.quiet.load(Ordering::Relaxed)
     }
 
+    /// The word that a glance leaves, where it says that all passes; the word is as before.
+    fn glance(&self, look: impl FnOnce(&Cell, u64) -> bool) -> Option<u64> {
+        let before = self.word();
+        let passes = look(self.cell, before);
+        let after = self.word();
+        assert!(passes || after == before, "nothing was done");
+        self.cell.quiet.store(before, Ordering::Relaxed);
+        passes.then_some(after)
+    }
+
     fn feed(&mut self, direction: Direction, mut bytes: &[u8]) {
         loop {
             match self.machine.step(direction, &mut bytes) {
@@ -140,7 +150,12 @@ impl Session {
     }
 
     fn end_read(&mut self, aside: bool, bytes: &[u8]) {
-        if !aside || after_read(self.cell, self.word(), self.capturing, bytes) {
+        let glance = aside.then(|| self.glance(|cell, word| passes_at_a_glance(cell, word, bytes))).flatten();
+        let follows = !aside || after_read(self.cell, self.word(), self.capturing, bytes);
+        if let Some(word) = glance.filter(|_| !self.capturing) {
+            assert!(!follows && self.word() == word, "at a glance it passes: {bytes:?}");
+        }
+        if follows {
             self.cell.quiet.store(LOUD, Ordering::Relaxed);
             self.machine.set_capturing(self.capturing);
             self.feed(FromClient, bytes);
@@ -160,7 +175,12 @@ impl Session {
             }
             return;
         }
-        if let Some(back) = after_write(self.cell, self.word(), bytes) {
+        let glance = self.glance(|cell, word| written_at_a_glance(cell, word, bytes));
+        let back = after_write(self.cell, self.word(), bytes);
+        if let Some(word) = glance {
+            assert!(back.is_none() && self.word() == word, "at a glance it passes: {bytes:?}");
+        }
+        if let Some(back) = back {
             assert_eq!(self.word(), LOUD);
             if let Some(simple) = back.unit {
                 self.machine.resume_answer(simple);
@@ -489,5 +509,17 @@ fn a_session_that_stood_aside_says_the_same_as_one_that_never_did() {
             sessions.iter_mut().for_each(|session| session.said.clear());
         }
         sessions.iter().for_each(Session::close);
+    }
+}
+
+#[test]
+fn the_tags_that_are_passed_over_are_those_that_leave_no_trace() {
+    for tag in 0..=u8::MAX {
+        assert_eq!(
+            is_passed_over(tag),
+            !matches!(kind_of(tag), Kind::Other | Kind::Ready),
+            "{:?}",
+            char::from(tag)
+        );
     }
 }

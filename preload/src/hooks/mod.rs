@@ -7,6 +7,7 @@
 pub mod clock;
 mod descriptors;
 pub mod print;
+mod sides;
 mod sqlite;
 mod tail;
 mod tls;

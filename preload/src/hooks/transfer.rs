@@ -8,12 +8,15 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
+use super::sides::{
+    after_aside, after_read, after_unusual_header, after_write, after_write_aside, before_read_of,
+    before_write, is_usual_header,
+};
 use crate::ENGINE;
 use crate::real::{Hot, Original, hot, real, system_call};
-use crate::thread::{with, with_known};
 use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
-use perquery_agent::session::{BackInAnswer, Cell, HEADER_BYTES, Ticket};
+use perquery_agent::session::{Cell, HEADER_BYTES, Ticket};
 
 pub static RECV: Original = Original::hot(c"recv", &HOT.recv);
 pub static RECVFROM: Original = Original::hot(c"recvfrom", &HOT.recvfrom);
@@ -51,186 +54,6 @@ static HOT: Originals = Originals {
     recvfrom: Hot::new(search::recvfrom as *const c_void),
     sendto: Hot::new(search::sendto as *const c_void),
 };
-
-#[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn before_read_of(cell: &'static Cell, requested: usize) -> Ticket {
-    match with_known(|engine, t| engine.finish_directly(t, cell, requested)).flatten() {
-        Some(ticket) => ticket,
-        None => before_read_at_length(cell, requested),
-    }
-}
-
-#[inline(never)]
-fn before_read_at_length(cell: &'static Cell, requested: usize) -> Ticket {
-    match ENGINE.read_aside(cell) {
-        Some(ticket) => ticket,
-        None => with(|engine, t| engine.read_begin(t, cell, requested)).unwrap_or(Ticket::NONE),
-    }
-}
-
-#[inline(always)]
-fn before_write(cell: &'static Cell) -> Ticket {
-    if let Some(ticket) = ENGINE.write_aside(cell) {
-        return ticket;
-    }
-    match with_known(|engine, t| engine.write_goes_on(t, cell)).flatten() {
-        Some(ticket) => ticket,
-        None => before_write_at_length(cell),
-    }
-}
-
-#[inline(never)]
-fn before_write_at_length(cell: &'static Cell) -> Ticket {
-    with(|engine, t| engine.write_begin(t, cell)).unwrap_or(Ticket::NONE)
-}
-
-/// The buffer's first `n` bytes, which the kernel has just filled or taken; `None`: there are none.
-#[inline(always)]
-unsafe fn bytes<'a>(buffer: *const c_void, n: ssize_t) -> Option<&'a [u8]> {
-    // SAFETY: the kernel accessed `n` bytes at `buffer`, so they are mapped; nobody else writes there during the call.
-    (n > 0 && !buffer.is_null()).then(|| unsafe { core::slice::from_raw_parts(buffer.cast(), n as usize) })
-}
-
-#[inline(always)]
-unsafe fn after_read(ticket: Ticket, requested: usize, buffer: *const c_void, n: ssize_t) {
-    if ticket.is_some()
-        // SAFETY: `n` is the answer of the read into `buffer`.
-        && let Some(bytes) = unsafe { bytes(buffer, n) }
-        // SAFETY: as above.
-        && !(ticket.is_before_a_header() && n == HEADER_BYTES as ssize_t && unsafe { is_usual_header(buffer) })
-    {
-        after_read_of(ticket, requested, bytes);
-    }
-}
-
-/// True for what nearly every read for a command's header brings, of which its body says enough.
-#[inline(always)]
-unsafe fn is_usual_header(buffer: *const c_void) -> bool {
-    // SAFETY: the kernel has just filled so many bytes.
-    ENGINE.is_usual_header(unsafe { &*buffer.cast::<[u8; HEADER_BYTES]>() })
-}
-
-#[cold]
-#[inline(never)]
-unsafe fn after_unusual_header(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
-    // SAFETY: the caller's promise.
-    if let Some(bytes) = unsafe { bytes(buffer, n) } {
-        read_at_length(ticket, HEADER_BYTES, bytes);
-    }
-}
-
-#[inline(never)]
-fn after_read_of(ticket: Ticket, requested: usize, bytes: &[u8]) {
-    if ticket.is_aside() {
-        after_aside(ticket, requested, bytes);
-    } else {
-        read_at_length(ticket, requested, bytes);
-    }
-}
-
-#[inline(always)]
-fn after_aside(ticket: Ticket, requested: usize, bytes: &[u8]) {
-    if ticket.is_postgres() {
-        after_request(ticket, requested, bytes);
-    } else {
-        after_body(ticket, requested, bytes);
-    }
-}
-
-/// After a read of a MySQL session that stood aside.
-#[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn after_body(ticket: Ticket, requested: usize, bytes: &[u8]) {
-    let capture = ENGINE.capture();
-    let done = if capture == 0 {
-        ENGINE.passes_while_off(ticket, requested, bytes)
-    } else {
-        with(|engine, t| engine.start_command(t, ticket, requested, bytes, capture)) != Some(false)
-    };
-    if !done {
-        read_at_length(ticket, requested, bytes);
-    }
-}
-
-/// After a read of a PostgreSQL session that stood aside.
-#[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn after_request(ticket: Ticket, requested: usize, bytes: &[u8]) {
-    let capture = ENGINE.capture();
-    let done = if capture == 0 {
-        ENGINE.passes_while_off(ticket, requested, bytes)
-    } else {
-        with(|engine, t| engine.start_request(t, ticket, bytes, capture)) != Some(false)
-    };
-    if !done {
-        read_at_length(ticket, requested, bytes);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn read_at_length(ticket: Ticket, requested: usize, bytes: &[u8]) {
-    with(|engine, t| {
-        if ticket.is_aside() {
-            engine.read_end_aside(t, ticket, requested, bytes);
-        } else {
-            engine.read_end(t, ticket, bytes);
-        }
-    });
-}
-
-#[inline(always)]
-unsafe fn after_write(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
-    if ticket.is_some()
-        // SAFETY: `n` is the answer of the write from `buffer`.
-        && let Some(bytes) = unsafe { bytes(buffer, n) }
-    {
-        if ticket.is_postgres() {
-            after_last_answer(ticket, bytes);
-        } else {
-            after_answer(ticket, bytes);
-        }
-    }
-}
-
-#[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn after_answer(ticket: Ticket, bytes: &[u8]) {
-    if with_known(|engine, t| engine.answered_directly(t, ticket, bytes)) != Some(true) {
-        write_at_length(ticket, bytes);
-    }
-}
-
-/// The same of a PostgreSQL session.
-#[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn after_last_answer(ticket: Ticket, bytes: &[u8]) {
-    if ticket.is_aside() {
-        return after_write_aside(ticket, bytes);
-    }
-    if with_known(|engine, t| engine.ended_directly(t, ticket, bytes)) != Some(true) {
-        write_at_length(ticket, bytes);
-    }
-}
-
-#[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn after_write_aside(ticket: Ticket, bytes: &[u8]) {
-    if let Some(back) = ENGINE.write_end_aside(ticket, bytes) {
-        after_write_back(ticket, back, bytes);
-    }
-}
-
-#[inline(never)]
-fn write_at_length(ticket: Ticket, bytes: &[u8]) {
-    with(|engine, t| engine.write_end(t, ticket, bytes));
-}
-
-#[cold]
-fn after_write_back(ticket: Ticket, back: BackInAnswer, bytes: &[u8]) {
-    with(|engine, t| engine.write_end_back(t, ticket, back, bytes));
-}
 
 /// Runs `each` for every part of a vector that the first `n` bytes fell into.
 unsafe fn parts(
@@ -301,11 +124,11 @@ macro_rules! reads {
      buffer $buffer:ident, $requested:expr, peeks $peeks:expr) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
-        #[unsafe(link_section = ".text.hot.perquery")]
+        #[unsafe(link_section = ".text.hot.perquery.off")]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
             /// A session that stands aside may be about to read a header: hardly anything has to be known afterwards.
             #[inline(never)]
-            #[unsafe(link_section = ".text.hot.perquery")]
+            #[unsafe(link_section = ".text.hot.perquery.off")]
             unsafe extern "C-unwind" fn header($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = ENGINE.ticket_aside(cell);
                 // SAFETY: the original's type, and the caller's own arguments.
@@ -319,14 +142,14 @@ macro_rules! reads {
                 n
             }
             #[inline(never)]
-            #[unsafe(link_section = ".text.hot.perquery")]
+            #[unsafe(link_section = ".text.hot.perquery.off")]
             unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = ENGINE.ticket_aside(cell);
                 // SAFETY: the original's type, and the caller's own arguments.
                 let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
-                // SAFETY: `n` is the answer of the call above.
-                if let Some(bytes) = unsafe { bytes($buffer, n) } {
-                    after_aside(ticket, $requested, bytes);
+                if n > 0 {
+                    // SAFETY: `n` is the answer of the call above.
+                    unsafe { after_aside(ticket, $requested, $buffer, n) };
                 }
                 n
             }
@@ -405,7 +228,7 @@ macro_rules! writes {
     ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:ident, buffer $buffer:ident) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
-        #[unsafe(link_section = ".text.hot.perquery")]
+        #[unsafe(link_section = ".text.hot.perquery.off")]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
             #[inline(never)]
             #[unsafe(link_section = ".text.hot.perquery")]
@@ -417,19 +240,40 @@ macro_rules! writes {
                 unsafe { after_write(ticket, $buffer, n) };
                 n
             }
+            /// Of a PostgreSQL session that stands aside.
+            #[inline(never)]
+            #[unsafe(link_section = ".text.hot.perquery.off")]
+            unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                let ticket = ENGINE.ticket_aside(cell);
+                // SAFETY: the original's type, and the caller's own arguments.
+                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                // SAFETY: `n` is the answer of the call above.
+                unsafe { after_write_aside(ticket, $buffer, n) };
+                n
+            }
+            #[inline(always)]
+            unsafe fn near($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                if cell.is_plainly_aside() {
+                    // SAFETY: the caller's own arguments.
+                    unsafe { aside($fd $(, $arg)*, cell) }
+                } else {
+                    // SAFETY: as above.
+                    unsafe { watched($fd $(, $arg)*, cell) }
+                }
+            }
             /// Of a descriptor that is not among the first.
             #[inline(never)]
             unsafe extern "C-unwind" fn far($fd: c_int $(, $arg: $type)*) -> ssize_t {
-                match ENGINE.session_of($fd) {
+                match ENGINE.session_of($fd).filter(|cell| !cell.writes_pass()) {
                     // SAFETY: the caller's own arguments.
-                    Some(cell) => unsafe { watched($fd $(, $arg)*, cell) },
+                    Some(cell) => unsafe { near($fd $(, $arg)*, cell) },
                     // SAFETY: the original's type, and the caller's own arguments.
                     None => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                 }
             }
             match ENGINE.near_session_of($fd) {
                 // SAFETY: the caller's own arguments.
-                Some(Some(cell)) if !cell.writes_pass() => unsafe { watched($fd $(, $arg)*, cell) },
+                Some(Some(cell)) if !cell.writes_pass() => unsafe { near($fd $(, $arg)*, cell) },
                 // SAFETY: the original's type, and the caller's own arguments.
                 Some(_) => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                 // SAFETY: the caller's own arguments.

@@ -126,6 +126,7 @@ fn leaves_its_query() {
 
 /// epoll_wait(2).
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot.perquery.off")]
 pub unsafe extern "C-unwind" fn epoll_wait(
     poller: c_int,
     events: *mut epoll_event,

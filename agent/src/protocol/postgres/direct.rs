@@ -18,7 +18,31 @@ const MESSAGE_HEADER_BYTES: usize = 5;
 /// True for what [`USUAL_ENDING`] describes.
 #[inline(always)]
 pub(crate) fn is_usual_ending(bytes: &[u8]) -> bool {
-    *bytes == USUAL_ENDING || Some(bytes) == USUAL_ENDING.get(DESCRIBE_BYTES..)
+    // By words, so that what is compared with stands in the code: one cache line less.
+    let [a, b, c] = ENDING_WORDS;
+    match bytes.len() {
+        ENDING_BYTES => word_at(bytes, 0) == a && word_at(bytes, 7) == b && word_at(bytes, 14) == c,
+        EXECUTE_BYTES => word_at(bytes, 0) == b && word_at(bytes, 7) == c,
+        _ => false,
+    }
+}
+
+const ENDING_BYTES: usize = USUAL_ENDING.len();
+const EXECUTE_BYTES: usize = ENDING_BYTES - DESCRIBE_BYTES;
+/// The ending's words that begin at its bytes 0, 7 and 14: together all of it.
+const ENDING_WORDS: [u64; 3] = [ending_word(0), ending_word(7), ending_word(14)];
+
+const fn ending_word(at: usize) -> u64 {
+    match USUAL_ENDING.split_at(at).1.first_chunk() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => 0,
+    }
+}
+
+/// The eight bytes at `at`; 0 where there are not so many.
+#[inline(always)]
+fn word_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |chunk| u64::from_le_bytes(*chunk))
 }
 
 impl Postgres {
