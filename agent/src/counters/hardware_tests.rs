@@ -82,10 +82,18 @@ fn the_faults_of_fresh_memory_are_counted_alike_by_getrusage_and_perf() {
 #[test]
 fn perfs_task_clock_agrees_with_the_threads_cpu_clock() {
     let wanted = Wanted { mask: CHEAP_MASK | 1 << TASK_CLOCK, ..Wanted::default() };
-    let Some((counts, mut counters)) = counted(&wanted, || spin(20_000_000)) else { return };
-    let (cpu, task) = (counts.get(super::CPU_NS).unwrap(), counts.get(TASK_CLOCK).unwrap());
-    assert!(cpu > 1_000_000 && cpu.abs_diff(task) < cpu / 20 + 200_000, "clock {cpu}, perf {task}");
-    counters.release();
+    // Time that a hypervisor takes from the CPU is in perf's clock and not in the thread's: it does not do so every time.
+    let mut apart = std::vec::Vec::new();
+    for _ in 0..20 {
+        let Some((counts, mut counters)) = counted(&wanted, || spin(4_000_000)) else { return };
+        let (cpu, task) = (counts.get(super::CPU_NS).unwrap(), counts.get(TASK_CLOCK).unwrap());
+        counters.release();
+        if cpu > 1_000_000 && cpu.abs_diff(task) < cpu / 20 + 200_000 {
+            return;
+        }
+        apart.push((cpu, task));
+    }
+    panic!("clock and perf: {apart:?}");
 }
 
 #[test]
