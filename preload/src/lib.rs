@@ -37,5 +37,16 @@ mod tools;
 
 use perquery_agent::session::Engine;
 
+/// What the calls of every query look at: in one page, because after a query of the server's own it has to be found again.
+#[repr(C, align(4096))]
+struct Home {
+    transfers: hooks::Transfers,
+    wait: real::Hot,
+    engine: Engine,
+}
+
+static HOME: Home =
+    Home { transfers: hooks::Transfers::new(), wait: hooks::wait_not_found_yet(), engine: Engine::new() };
+
 /// Everything the library keeps for its process.
-static ENGINE: Engine = Engine::new();
+const ENGINE: &Engine = &HOME.engine;

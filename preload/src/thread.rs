@@ -63,7 +63,7 @@ pub fn with<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R
     if !thread.enter(frame) {
         return None;
     }
-    let result = work(&ENGINE, thread);
+    let result = work(ENGINE, thread);
     thread.leave();
     Some(result)
 }
@@ -96,7 +96,7 @@ pub fn with_known<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Op
     if !thread.enter(frame) {
         return None;
     }
-    let result = work(&ENGINE, thread);
+    let result = work(ENGINE, thread);
     thread.leave();
     Some(result)
 }

@@ -72,7 +72,7 @@ impl Ticket {
 
 /// Everything the agent keeps for a process. One static of it exists in the library. What each query looks at, as the place of
 /// a low descriptor, is in its first page.
-#[repr(C, align(4096))]
+#[repr(C, align(64))]
 pub struct Engine {
     pub(super) process: Process,
     pub(super) descriptors: Descriptors,

@@ -15,6 +15,9 @@ mod transfer;
 pub mod unload;
 mod waits;
 
+pub use transfer::Transfers;
+pub use waits::wait_not_found_yet;
+
 use crate::real::Original;
 
 /// One override: its name and original, and the hook's address. A table, so that the hooks can also be put into an

@@ -33,7 +33,7 @@ pub static WRITEV: Original = Original::libc(c"writev");
 
 /// Together in a cache line, those of servers first.
 #[repr(C, align(64))]
-struct Originals {
+pub struct Transfers {
     recv: Hot,
     send: Hot,
     read: Hot,
@@ -44,16 +44,23 @@ struct Originals {
     sendto: Hot,
 }
 
-static HOT: Originals = Originals {
-    recv: Hot::new(search::recv as *const c_void),
-    send: Hot::new(search::send as *const c_void),
-    read: Hot::new(search::read as *const c_void),
-    write: Hot::new(search::write as *const c_void),
-    recv_chk: Hot::new(search::__recv_chk as *const c_void),
-    read_chk: Hot::new(search::__read_chk as *const c_void),
-    recvfrom: Hot::new(search::recvfrom as *const c_void),
-    sendto: Hot::new(search::sendto as *const c_void),
-};
+const HOT: &Transfers = &crate::HOME.transfers;
+
+impl Transfers {
+    /// Not found yet.
+    pub const fn new() -> Self {
+        Transfers {
+            recv: Hot::new(search::recv as *const c_void),
+            send: Hot::new(search::send as *const c_void),
+            read: Hot::new(search::read as *const c_void),
+            write: Hot::new(search::write as *const c_void),
+            recv_chk: Hot::new(search::__recv_chk as *const c_void),
+            read_chk: Hot::new(search::__read_chk as *const c_void),
+            recvfrom: Hot::new(search::recvfrom as *const c_void),
+            sendto: Hot::new(search::sendto as *const c_void),
+        }
+    }
+}
 
 /// Runs `each` for every part of a vector that the first `n` bytes fell into.
 unsafe fn parts(

@@ -19,10 +19,13 @@ use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
 pub static POLL: Original = Original::libc(c"poll");
 pub static PPOLL: Original = Original::libc(c"ppoll");
 pub static POLL_CHK: Original = Original::libc(c"__poll_chk");
-pub static EPOLL_WAIT: Original = Original::hot(c"epoll_wait", &WAIT);
+pub static EPOLL_WAIT: Original = Original::hot(c"epoll_wait", &crate::HOME.wait);
 pub static EPOLL_CTL: Original = Original::libc(c"epoll_ctl");
 
-static WAIT: Hot = Hot::new(search_and_wait as *const c_void);
+/// What stands in the place of epoll_wait(2)'s original at first.
+pub const fn wait_not_found_yet() -> Hot {
+    Hot::new(search_and_wait as *const c_void)
+}
 
 /// The time, if this thread is in the middle of a query: it may be about to wait for its client.
 #[inline]
@@ -138,11 +141,13 @@ pub unsafe extern "C-unwind" fn epoll_wait(
     }
     // SAFETY: the original's type, and the caller's own arguments.
     unsafe {
-        hot!(WAIT, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(poller, events, room, timeout_ms)
+        hot!(crate::HOME.wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
+            poller, events, room, timeout_ms,
+        )
     }
 }
 
-/// Stands in [`WAIT`] until the original was found.
+/// Stands in its place until the original was found.
 #[cold]
 unsafe extern "C-unwind" fn search_and_wait(
     poller: c_int,
