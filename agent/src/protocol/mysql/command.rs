@@ -227,6 +227,7 @@ impl Mysql {
         true
     }
 
+    #[inline(always)]
     pub(super) fn stored_text(&self, id: u32) -> TextRef {
         match id {
             LAST_PREPARED => self.last_prepared,

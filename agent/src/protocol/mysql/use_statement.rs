@@ -2,7 +2,10 @@
 
 /// True when a text that begins with `first` may be a USE statement: a letter, white space, a comment.
 pub(super) fn may_begin(first: u8) -> bool {
-    matches!(first, b'u' | b'U' | b'/' | b'-' | b'#' | b';') || first.is_ascii_whitespace()
+    // Not as a match, of which the compiler makes a table: one cache line less.
+    const BELOW_64: u64 = 1 << b'/' | 1 << b'-' | 1 << b'#' | 1 << b';' | BLANKS;
+    const BLANKS: u64 = 1 << b' ' | 1 << b'\t' | 1 << b'\n' | 1 << b'\r' | 1 << 0x0c;
+    first | 0x20 == b'u' || (first < 64 && BELOW_64 >> first & 1 != 0)
 }
 
 /// The database a USE statement names, as written between the quotes. `cut`: the text went on beyond these bytes.
@@ -151,5 +154,13 @@ mod tests {
             assert_eq!(name(text), None, "{text}");
         }
         assert_eq!(database_of(b"use sho", true), None);
+    }
+
+    #[test]
+    fn it_may_begin_with_a_letter_a_blank_a_comment_or_a_semicolon() {
+        for first in 0..=u8::MAX {
+            let may = b"uU/-#;".contains(&first) || first.is_ascii_whitespace();
+            assert_eq!(may_begin(first), may, "{first}");
+        }
     }
 }

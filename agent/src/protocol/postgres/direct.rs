@@ -3,7 +3,7 @@
 //! The machine stays as it was between two units, but that it knows what the unnamed statement and the unnamed portal are.
 //! [`Postgres::catch_up`] tells it afterwards what was asked, where something unusual is answered.
 
-use super::message::{Kind, kind_of, split_message, split_string};
+use super::message::{Kind, classify, split_message, split_string};
 use super::texts::Source;
 use super::units::Asked as Flags;
 use super::whole::cut_name;
@@ -44,6 +44,27 @@ const fn ending_word(at: usize) -> u64 {
 fn word_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |chunk| u64::from_le_bytes(*chunk))
 }
+
+/// True for the tags of [`Kind::Nothing`].
+#[inline(always)]
+fn says_nothing(tag: u8) -> bool {
+    let half = if tag & 0x40 == 0 { SAY_NOTHING[0] } else { SAY_NOTHING[1] };
+    tag < 128 && half >> (tag & 63) & 1 != 0
+}
+
+/// A bit for each of them.
+const SAY_NOTHING: [u64; 2] = {
+    let mut bits = [0; 2];
+    let mut tag = 0;
+    while tag < 128 {
+        if matches!(classify(tag), Kind::Nothing) {
+            let [low, high] = &mut bits;
+            *if tag < 64 { low } else { high } |= 1 << (tag & 63);
+        }
+        tag += 1;
+    }
+    bits
+};
 
 impl Postgres {
     /// What `bytes` ask for, while the machine is at rest and capture is on, if they are one unit of the usual kind: a
@@ -119,11 +140,13 @@ impl Postgres {
             let begin = at;
             // An impossible length leads beyond the end.
             at += u32::from_be_bytes(length).wrapping_sub(4) as usize + MESSAGE_HEADER_BYTES;
-            match kind_of(tag) {
-                Kind::Row => rows_returned += 1,
-                Kind::Nothing => {}
-                Kind::Command => break bytes.get(begin + MESSAGE_HEADER_BYTES..at)?,
-                _ => return None,
+            // Not by the table: one cache line less.
+            if tag == b'D' {
+                rows_returned += 1;
+            } else if tag == b'C' {
+                break bytes.get(begin + MESSAGE_HEADER_BYTES..at)?;
+            } else if !says_nothing(tag) {
+                return None;
             }
         };
         // ReadyForQuery, and the transaction's state.
@@ -164,4 +187,17 @@ fn with_text(text: &[u8], command: Command) -> Option<(Asked, &[u8])> {
     let full_len = u32::try_from(text.len()).ok()?;
     let asked = Asked { command, text: TextRef { hash: 0, full_len } };
     Some((asked, text.get(..TEXT_CAP).unwrap_or(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::kind_of;
+    use super::*;
+
+    #[test]
+    fn the_tags_that_say_nothing_are_those_of_the_table() {
+        for tag in 0..=u8::MAX {
+            assert_eq!(says_nothing(tag), kind_of(tag) == Kind::Nothing, "{tag}");
+        }
+    }
 }

@@ -146,7 +146,7 @@ pub(crate) enum Kind {
     Outcome = 5,
 }
 
-const fn classify(tag: u8) -> Kind {
+pub(super) const fn classify(tag: u8) -> Kind {
     match tag {
         b'T' | b'1' | b'2' | b'3' | b'n' | b't' | b's' | b'd' => Kind::Nothing,
         b'D' => Kind::Row,
