@@ -92,6 +92,21 @@ impl Reading {
         !known || waits != waits_before
     }
 
+    /// The switches in it, voluntary and involuntary, where getrusage(2) was asked.
+    #[inline]
+    pub fn switches(&self) -> [u64; 2] {
+        let [_, _, _, voluntary, involuntary] = self.cheap;
+        [voluntary, involuntary]
+    }
+
+    /// Has so many more switches, voluntary and involuntary.
+    #[inline]
+    pub fn add_switches(&mut self, more: [u64; 2]) {
+        let ([_, _, _, voluntary, involuntary], [more_voluntary, more_involuntary]) = (&mut self.cheap, more);
+        *voluntary = voluntary.wrapping_add(more_voluntary);
+        *involuntary = involuntary.wrapping_add(more_involuntary);
+    }
+
     /// The perf events in it.
     pub fn perf(&self) -> &[PerfReading] {
         self.perf.get(..usize::from(self.len)).unwrap_or(&[])
@@ -127,7 +142,7 @@ impl Default for Reading {
 /// A counter that one of them does not know is unknown. A counter that was multiplexed away for a part of the interval
 /// is scaled by time enabled / time running; if it was away for the whole interval it is unknown. A counter never runs
 /// backwards: where the values would, the difference is 0.
-#[inline]
+#[inline(always)]
 pub fn delta(start: &Reading, end: &Reading, out: &mut Counts) {
     out.known = 0;
     out.scaled = 0;
@@ -150,6 +165,13 @@ pub fn delta(start: &Reading, end: &Reading, out: &mut Counts) {
         }
         return;
     }
+    delta_at_length(start, end, out);
+}
+
+/// What [`delta`] does where there is more than that.
+#[inline(never)]
+fn delta_at_length(start: &Reading, end: &Reading, out: &mut Counts) {
+    let both = start.cheap_known & end.cheap_known;
     for (id, (from, to)) in start.cheap.iter().zip(&end.cheap).enumerate() {
         if both & (1 << id) != 0 {
             out.set(id as u8, to.saturating_sub(*from));

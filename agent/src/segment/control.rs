@@ -68,6 +68,12 @@ impl<'a> Control<'a> {
         }
     }
 
+    /// True where no budget limits the executions whose counters are read, and some are wanted.
+    #[inline]
+    pub fn reads_all(&self) -> bool {
+        self.load(at::BUDGET_PPM) == 0 && self.load(at::WANTED) != 0
+    }
+
     /// Not 0: only this connection is captured.
     #[inline]
     pub fn only_connection(&self) -> u64 {

@@ -11,7 +11,7 @@
 //! the [places](Place): the clock is asked too, at first always, then now and then. Where they do not keep their distance, the
 //! account is left alone for some time; so it is on a kernel that accounts in another way.
 
-/// Where the account is asked.
+/// Where the account is asked; or, after a [gap](super::gap), what the clock was before it: the lag is the gap's CPU time then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// At the start of a command, where the thread lost the CPU when it had taken the command from its socket.
@@ -20,7 +20,14 @@ pub(super) enum Place {
     Waited,
     /// At the end of a command, where the thread lost the CPU when it had sent the answer.
     Answered,
+    /// At the start of a command that was there when the thread came to receive it, from the clock at the end of the one before.
+    AfterEnd,
+    /// The same of a command that the thread had to wait for.
+    AfterWait,
 }
+
+/// How many places there are.
+const PLACES: usize = 5;
 
 /// So many of the first comparisons tell how far it lags behind …
 const COMPARED_FIRST: u32 = 8;
@@ -34,6 +41,8 @@ const LAG_CHANGE_MAX_NS: u64 = 4_000;
 const LAG_MAX_NS: i64 = 20_000;
 /// What one disagreement adds to the doubt; each agreement takes 1.
 const DOUBT: u8 = 4;
+/// What it adds where something else at the place was not as it was said to be.
+const DISAGREEMENT: u8 = 6;
 /// With more doubt the account is left alone …
 const DOUBT_MAX: u8 = 12;
 /// … for so many times.
@@ -53,21 +62,32 @@ struct Lag {
 /// What is known of the account at each place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Account {
-    lags: [Lag; 3],
+    lags: [Lag; PLACES],
+}
+
+impl Lag {
+    fn doubt_more(&mut self, more: u8) {
+        self.doubt = self.doubt.saturating_add(more);
+        if self.doubt > DOUBT_MAX {
+            *self = Lag { ns: 0, asked: 0, alone: LEFT_ALONE, doubt: 0 };
+        }
+    }
 }
 
 impl Account {
     /// Nothing is known.
     pub const fn new() -> Self {
-        Account { lags: [Lag { ns: 0, asked: 0, alone: 0, doubt: 0 }; 3] }
+        Account { lags: [Lag { ns: 0, asked: 0, alone: 0, doubt: 0 }; PLACES] }
     }
 
     fn lag(&mut self, place: Place) -> &mut Lag {
-        let [preempted, waited, answered] = &mut self.lags;
+        let [preempted, waited, answered, after_end, after_wait] = &mut self.lags;
         match place {
             Place::Preempted => preempted,
             Place::Waited => waited,
             Place::Answered => answered,
+            Place::AfterEnd => after_end,
+            Place::AfterWait => after_wait,
         }
     }
 
@@ -111,11 +131,19 @@ impl Account {
             // Something has changed, or one of them was disturbed. From the beginning.
             (lag.ns, lag.asked) = (ns, 1);
         }
-        lag.doubt = lag.doubt.saturating_add(DOUBT);
-        if lag.doubt > DOUBT_MAX {
-            *lag = Lag { ns: 0, asked: 0, alone: LEFT_ALONE, doubt: 0 };
-        }
+        lag.doubt_more(DOUBT);
         false
+    }
+
+    /// What else was said at `place` was not so: from the beginning.
+    #[cold]
+    pub fn disagree(&mut self, place: Place) {
+        let lag = self.lag(place);
+        // The first one had nothing to agree with.
+        if lag.asked > 1 {
+            lag.doubt_more(DISAGREEMENT);
+        }
+        lag.asked = lag.asked.min(1);
     }
 }
 
@@ -192,5 +220,21 @@ mod tests {
         assert!(!account.compare(Place::Answered, 9_000_000, 9_100_000));
         assert_eq!(account.clock_ns(Place::Answered, 0).0, before);
         assert!(account.is_asked(Place::Answered));
+    }
+
+    #[test]
+    fn an_account_of_which_something_else_is_wrong_too_often_is_left_alone() {
+        let mut account = Account::new();
+        for n in 0..200 {
+            ask(&mut account, 1_000_000 + n * 30_000, 3_000);
+        }
+        account.disagree(Place::Answered);
+        assert!(account.is_asked(Place::Answered), "once may be");
+        assert!(account.clock_ns(Place::Answered, 0).1, "it is compared again");
+        account.clock_ns(Place::Answered, 0);
+        account.disagree(Place::Answered);
+        account.clock_ns(Place::Answered, 0);
+        account.disagree(Place::Answered);
+        assert!(!account.is_asked(Place::Answered));
     }
 }

@@ -80,6 +80,12 @@ impl Engine {
         self.process.capture()
     }
 
+    /// True when the counters of all executions are to be read.
+    #[inline(always)]
+    pub fn reads_all(&self) -> bool {
+        self.process.segment().is_some_and(|segment| segment.control().reads_all())
+    }
+
     /// After a read for at most `requested` bytes whose session stood aside, while capture is off: true when that was all,
     /// as is plain at a glance. Of all others, [`passes_while_off`](Self::passes_while_off) has to be asked.
     #[inline(always)]

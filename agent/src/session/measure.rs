@@ -9,6 +9,7 @@
 use super::account::Account;
 use super::budget::Ended;
 use super::cpu_clock::CpuClock;
+use super::gap::Gap;
 use super::thread::Thread;
 use crate::clock::monotonic_ns;
 use crate::counters::{CHEAP_MASK, CLIENT_WAIT_NS, CPU_NS, SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY};
@@ -25,7 +26,7 @@ const WATCH_TRUST: i32 = 4;
 /// … and then one piece of so many is watched, to see whether that has changed. To the kernel a thread that watches costs
 /// some hundred instructions more at each switch, all in vain where each query is switched: where client and server share
 /// a CPU, for one.
-pub(super) const WATCH_ONE_OF: i32 = 16;
+pub(super) const WATCH_ONE_OF: i32 = 64;
 
 /// What [`Thread::end_work`] found out, beside the counts.
 #[derive(Clone, Copy, Default)]
@@ -41,6 +42,8 @@ pub(super) struct Measuring {
     pub(super) cpu: CpuClock,
     /// What the kernel's account of it is worth.
     pub(super) account: Account,
+    /// What is known of the time between two commands.
+    pub(super) gap: Gap,
     /// The CPU clock at the start of the present work, if that was chosen.
     pub(super) start_cpu_ns: Option<u64>,
     /// The present work is a command of a session.
@@ -59,6 +62,8 @@ pub(super) struct Measuring {
     pub(super) watch: i32,
     /// The present work is watched whether it was chosen or not.
     watched_anyway: bool,
+    /// The weight of an execution where all are counted. (A constant would be a cache line and a page of its own.)
+    one: f64,
     /// Readings at an end, and what one costs.
     pub(super) readings: u32,
     pub(super) end_price_ns: u64,
@@ -69,6 +74,7 @@ impl Measuring {
         Measuring {
             cpu: CpuClock::new(),
             account: Account::new(),
+            gap: Gap::new(),
             start_cpu_ns: None,
             is_command: false,
             ended: false,
@@ -78,6 +84,7 @@ impl Measuring {
             recorded: (0, 0),
             watch: WATCH_TRUST,
             watched_anyway: true,
+            one: 1.0,
             readings: 0,
             end_price_ns: 0,
         }
@@ -92,14 +99,15 @@ impl Thread {
     }
 
     /// Chooses whether the work that starts now has its dear counters read: its weight, or 0.
-    #[inline]
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
     pub(crate) fn choose(&mut self) -> f64 {
         if self.wanted.mask == 0 {
             return 0.0;
         }
         self.settle_plain();
         if self.budget_ppm == 0 {
-            return 1.0;
+            return self.measuring.one;
         }
         let slices = self.chooses_by_slice();
         self.sampler.choose(slices)
@@ -129,6 +137,7 @@ impl Thread {
         self.paid_ns = 0;
         self.measuring.resumed_ns = 0;
         self.measuring.untouched = false;
+        self.measuring.gap.begin();
         let usage_serves = core::mem::replace(&mut self.measuring.usage_serves, false) && is_command;
         let follows = core::mem::replace(&mut self.measuring.ended, false)
             && is_command

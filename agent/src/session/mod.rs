@@ -23,6 +23,7 @@ mod descriptors;
 mod direct;
 mod engine;
 mod events;
+mod gap;
 mod gate;
 pub mod identity;
 mod measure;

@@ -17,14 +17,21 @@ const PRICED_OF: u32 = 8;
 impl Thread {
     /// The work that starts at `now_ns` was chosen. When it starts once all is read. `follows`: the thread has done nothing
     /// since the end of its last command but to wait for this one and to receive it, and was switched meanwhile.
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
     pub(super) fn begin_reading(&mut self, now_ns: u64, usage_serves: bool, follows: bool) -> u64 {
         let start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), now_ns);
         if start_cpu_ns.is_none() {
-            if follows
-                && self.counters_come_with_an_account()
-                && let Some(started_ns) = self.read_start_and_account(now_ns)
-            {
-                return started_ns;
+            if follows && self.counters_come_with_an_account() {
+                if usage_serves
+                    && self.wanted.mask & PERF_MASK == 0
+                    && let Some(started_ns) = self.begin_after_gap(now_ns)
+                {
+                    return started_ns;
+                }
+                if let Some(started_ns) = self.read_start_and_account(now_ns) {
+                    return started_ns;
+                }
             }
             return self.read_start(now_ns);
         }
@@ -47,7 +54,7 @@ impl Thread {
 
     /// Reads everything, where the thread was switched between the end of its last command and `now_ns`, since when switches
     /// are watched for: when that was done. `None`: the account is no help.
-    #[inline]
+    #[inline(never)]
     fn read_start_and_account(&mut self, now_ns: u64) -> Option<u64> {
         self.counters.read_without(1 << CPU_NS, &mut self.start);
         if !self.counters.made(&self.end) {
@@ -71,7 +78,7 @@ impl Thread {
     /// Reads everything from `from_ns` on, since when switches are watched for. When that was done.
     #[cold]
     #[inline(never)]
-    fn read_start(&mut self, from_ns: u64) -> u64 {
+    pub(super) fn read_start(&mut self, from_ns: u64) -> u64 {
         self.measuring.cpu.watch();
         self.counters.read(&mut self.start);
         let read_cpu_ns = self.start.take_cpu_ns();
@@ -143,6 +150,8 @@ impl Thread {
     }
 
     /// The work that ended at `now_ns` was chosen.
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
     pub(super) fn end_reading(&mut self, now_ns: u64, inside_ns: u64, unswitched: bool) {
         if unswitched {
             // Its CPU time is known, and the clock goes on as before.
@@ -150,6 +159,7 @@ impl Thread {
                 self.counters.read_without(1 << CPU_NS, &mut self.end);
                 delta(&self.start, &self.end, &mut self.counts);
             }
+            self.measuring.gap.end(now_ns, None);
         } else {
             let end_cpu_ns = match self.measuring.resumed_ns {
                 resumed_ns if resumed_ns != 0 && self.counters_come_with_an_account() => {
@@ -163,6 +173,8 @@ impl Thread {
                 // The end's call finds colder caches than the start's, and its value comes later.
                 self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
             }
+            self.check_gap();
+            self.measuring.gap.end(now_ns, end_cpu_ns);
         }
         if self.measuring.readings.is_multiple_of(PRICED_OF) {
             let price_ns = self.now_ns().saturating_sub(now_ns);

@@ -64,6 +64,8 @@ pub(super) unsafe fn after_read(ticket: Ticket, requested: usize, buffer: *const
     {
         // SAFETY: `n` is the answer of the read into `buffer`.
         unsafe { after_read_of(ticket, requested, buffer, n) };
+    } else if n < 0 {
+        after_nothing();
     }
 }
 
@@ -78,9 +80,28 @@ pub(super) unsafe fn is_usual_header(buffer: *const c_void) -> bool {
 #[inline(never)]
 pub(super) unsafe fn after_unusual_header(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
     // SAFETY: the caller's promise.
-    if let Some(bytes) = unsafe { bytes(buffer, n) } {
-        read_at_length(ticket, HEADER_BYTES, bytes);
+    match unsafe { bytes(buffer, n) } {
+        Some(bytes) => read_at_length(ticket, HEADER_BYTES, bytes),
+        None => after_nothing(),
     }
+}
+
+/// After a read that brought nothing: the thread is going to wait for its next command.
+#[inline(always)]
+pub(super) fn after_nothing() {
+    if ENGINE.capture() != 0 {
+        note_nothing();
+    }
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery")]
+fn note_nothing() {
+    // Where readings are far between it is nobody's business.
+    if !ENGINE.reads_all() {
+        return;
+    }
+    with_known(|_, t| t.found_nothing());
 }
 
 #[inline(never)]

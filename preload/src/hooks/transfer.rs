@@ -9,8 +9,8 @@
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
 use super::sides::{
-    after_aside, after_read, after_unusual_header, after_write, after_write_aside, before_read_of,
-    before_write, is_usual_header,
+    after_aside, after_nothing, after_read, after_unusual_header, after_write, after_write_aside,
+    before_read_of, before_write, is_usual_header,
 };
 use crate::ENGINE;
 use crate::real::{Hot, Original, hot, real, system_call};
@@ -157,6 +157,8 @@ macro_rules! reads {
                 if n > 0 {
                     // SAFETY: `n` is the answer of the call above.
                     unsafe { after_aside(ticket, $requested, $buffer, n) };
+                } else {
+                    after_nothing();
                 }
                 n
             }

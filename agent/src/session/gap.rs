@@ -1,0 +1,126 @@
+//! The start of a command that soon follows another, known from that one's end without a reading.
+//!
+//! In between the thread does nothing for a session but wait for the command, if it has to, and receive it. What CPU time that takes
+//! and how often the thread is switched in it hardly differ from one time to the next. So both are found out (at first
+//! always, then now and then, where the start is read after all), and are taken from what the one reading at the command's
+//! end says. Where they do differ, starts are read again for some time. Faults are counted from the end of the command
+//! before, as they are where a command was there already: what comes in between is that it is received.
+//!
+//! That the switches are divided rightly is also proven by most commands themselves: one that was switched in sending its
+//! answer, and nowhere else, as is seen without a reading, has just that switch; the others were the gap's.
+
+use super::account::Place;
+use super::thread::Thread;
+use crate::counters::Reading;
+
+/// A longer gap is read: who waits long may be woken for nothing meanwhile. 131 µs.
+const GAP_MAX_NS: u64 = 1 << 17;
+
+/// What is known of the time between a thread's chosen commands.
+pub(super) struct Gap {
+    /// The CPU clock at the end of the last command, where it was asked, and CLOCK_MONOTONIC then.
+    end_cpu_ns: Option<u64>,
+    end_ns: u64,
+    /// The thread has found its socket empty since.
+    waits: bool,
+    /// The present command starts from the last one's end: the place of the gap before it.
+    assumed: Option<Place>,
+    /// The switches of a gap, voluntary and involuntary: of one without a wait, and of one with it.
+    switches: [[u64; 2]; 2],
+}
+
+impl Gap {
+    /// Nothing is known.
+    pub const fn new() -> Self {
+        Gap { end_cpu_ns: None, end_ns: 0, waits: false, assumed: None, switches: [[0; 2]; 2] }
+    }
+
+    fn place(&self) -> Place {
+        if self.waits { Place::AfterWait } else { Place::AfterEnd }
+    }
+
+    fn switches(&mut self, place: Place) -> &mut [u64; 2] {
+        let [without, with] = &mut self.switches;
+        if place == Place::AfterWait { with } else { without }
+    }
+
+    /// A command begins.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.assumed = None;
+    }
+
+    /// A chosen command ended at `now_ns`, where the CPU clock is known to be `cpu_ns`.
+    #[inline]
+    pub fn end(&mut self, now_ns: u64, cpu_ns: Option<u64>) {
+        (self.end_cpu_ns, self.end_ns, self.waits) = (cpu_ns, now_ns, false);
+    }
+}
+
+impl Thread {
+    /// The thread found nothing to read.
+    #[inline]
+    pub fn found_nothing(&mut self) {
+        self.measuring.gap.waits = true;
+    }
+
+    /// The work that starts at `now_ns` is a command that follows the last one, and the thread was switched in between. When it
+    /// starts, once all is known without a reading or was read for comparison; `None`: it has to be read.
+    #[inline]
+    pub(super) fn begin_after_gap(&mut self, now_ns: u64) -> Option<u64> {
+        let m = &mut self.measuring;
+        let end_cpu_ns = m.gap.end_cpu_ns.take()?;
+        let place = m.gap.place();
+        if now_ns.wrapping_sub(m.gap.end_ns) > GAP_MAX_NS
+            || !self.counters.made(&self.end)
+            || !m.account.is_asked(place)
+        {
+            return None;
+        }
+        let (clock_ns, compared) = m.account.clock_ns(place, end_cpu_ns);
+        if compared {
+            return Some(self.compare_gap(place, clock_ns, now_ns));
+        }
+        m.gap.assumed = Some(place);
+        m.start_cpu_ns = Some(clock_ns);
+        m.cpu.know(self.counters.thread(), now_ns, clock_ns);
+        self.start.begin_from(&self.end);
+        self.start.add_switches(*m.gap.switches(place));
+        Some(now_ns)
+    }
+
+    /// The clock at `now_ns`, at the end of a gap, is taken to be `known_ns`: what is it, and what were the gap's switches? When
+    /// the work starts.
+    #[cold]
+    #[inline(never)]
+    fn compare_gap(&mut self, place: Place, known_ns: u64, now_ns: u64) -> u64 {
+        let started_ns = self.read_start(now_ns);
+        let m = &mut self.measuring;
+        let Some(clock_ns) = m.cpu.at(self.counters.thread(), now_ns) else { return started_ns };
+        let found = switches_between(&self.end, &self.start);
+        let known = m.gap.switches(place);
+        let same = core::mem::replace(known, found) == found;
+        m.account.compare(place, known_ns, clock_ns);
+        if !same {
+            m.account.disagree(place);
+        }
+        started_ns
+    }
+
+    /// The work that was chosen ended, with its `counts`: do they agree with what was taken to be the gap's?
+    #[inline]
+    pub(super) fn check_gap(&mut self) {
+        let m = &mut self.measuring;
+        let Some(place) = m.gap.assumed else { return };
+        // Switched in sending its answer, and nowhere else, it has just that switch.
+        if m.resumed_ns != 0 && switches_between(&self.start, &self.end).iter().sum::<u64>() != 1 {
+            m.account.disagree(place);
+        }
+    }
+}
+
+/// Switches from one reading to the other, voluntary and involuntary.
+fn switches_between(from: &Reading, to: &Reading) -> [u64; 2] {
+    let ([voluntary, involuntary], [voluntary_before, involuntary_before]) = (to.switches(), from.switches());
+    [voluntary.saturating_sub(voluntary_before), involuntary.saturating_sub(involuntary_before)]
+}
