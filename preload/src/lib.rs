@@ -41,12 +41,12 @@ use perquery_agent::session::Engine;
 #[repr(C, align(4096))]
 struct Home {
     transfers: hooks::Transfers,
-    wait: real::Hot,
+    waits: hooks::Waits,
     engine: Engine,
 }
 
 static HOME: Home =
-    Home { transfers: hooks::Transfers::new(), wait: hooks::wait_not_found_yet(), engine: Engine::new() };
+    Home { transfers: hooks::Transfers::new(), waits: hooks::Waits::new(), engine: Engine::new() };
 
 /// Everything the library keeps for its process.
 const ENGINE: &Engine = &HOME.engine;

@@ -16,7 +16,7 @@ pub mod unload;
 mod waits;
 
 pub use transfer::Transfers;
-pub use waits::wait_not_found_yet;
+pub use waits::Waits;
 
 use crate::real::Original;
 

@@ -10,27 +10,39 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
-use crate::ENGINE;
 use crate::real::{Hot, Original, hot, real, system_call};
 use crate::thread::{runs_a_query, with};
+use crate::{ENGINE, HOME};
 use core::ffi::{c_int, c_void};
 use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
 
-pub static POLL: Original = Original::libc(c"poll");
+pub static POLL: Original = Original::hot(c"poll", &HOME.waits.poll);
 pub static PPOLL: Original = Original::libc(c"ppoll");
 pub static POLL_CHK: Original = Original::libc(c"__poll_chk");
-pub static EPOLL_WAIT: Original = Original::hot(c"epoll_wait", &crate::HOME.wait);
+pub static EPOLL_WAIT: Original = Original::hot(c"epoll_wait", &HOME.waits.epoll_wait);
 pub static EPOLL_CTL: Original = Original::libc(c"epoll_ctl");
 
-/// What stands in the place of epoll_wait(2)'s original at first.
-pub const fn wait_not_found_yet() -> Hot {
-    Hot::new(search_and_wait as *const c_void)
+/// The originals of those that every query may call.
+#[repr(C)]
+pub struct Waits {
+    poll: Hot,
+    epoll_wait: Hot,
+}
+
+impl Waits {
+    /// Not found yet.
+    pub const fn new() -> Self {
+        Waits {
+            poll: Hot::new(search_and_poll as *const c_void),
+            epoll_wait: Hot::new(search_and_wait as *const c_void),
+        }
+    }
 }
 
 /// The time, if this thread is in the middle of a query: it may be about to wait for its client.
 #[inline]
 fn wait_begin() -> Option<u64> {
-    if !ENGINE.process().is_awake() || !runs_a_query() {
+    if ENGINE.capture() == 0 || !runs_a_query() {
         return None;
     }
     with(|engine, t| engine.client_wait_begin(t)).flatten()
@@ -50,17 +62,37 @@ unsafe fn waited(since_ns: Option<u64>, list: *const pollfd, n: nfds_t, answer: 
 
 /// poll(2).
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot.perquery.off")]
 pub unsafe extern "C-unwind" fn poll(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
-    let since_ns = wait_begin();
-    let answer = match real!(POLL, fn(*mut pollfd, nfds_t, c_int) -> c_int) {
+    /// While capture is on.
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
+    unsafe extern "C-unwind" fn captured(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
+        let since_ns = wait_begin();
+        // SAFETY: the original's type, and the caller's own arguments.
+        let answer =
+            unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) };
+        // SAFETY: `answer` is that of the call above.
+        unsafe { waited(since_ns, list, n, answer) };
+        answer
+    }
+    if ENGINE.capture() != 0 {
+        // SAFETY: the caller's own arguments.
+        return unsafe { captured(list, n, timeout_ms) };
+    }
+    // SAFETY: the original's type, and the caller's own arguments.
+    unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) }
+}
+
+/// Stands in the place of poll(2) until the original was found.
+#[cold]
+unsafe extern "C-unwind" fn search_and_poll(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
+    match real!(POLL, fn(*mut pollfd, nfds_t, c_int) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(list, n, timeout_ms) },
         // SAFETY: as above.
         None => unsafe { raw_poll(list, n, timeout_ms) },
-    };
-    // SAFETY: `answer` is that of the call above.
-    unsafe { waited(since_ns, list, n, answer) };
-    answer
+    }
 }
 
 /// poll(2) as called with _FORTIFY_SOURCE.
@@ -141,7 +173,7 @@ pub unsafe extern "C-unwind" fn epoll_wait(
     }
     // SAFETY: the original's type, and the caller's own arguments.
     unsafe {
-        hot!(crate::HOME.wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
+        hot!(HOME.waits.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
             poller, events, room, timeout_ms,
         )
     }
