@@ -42,7 +42,13 @@ impl Waits {
 /// The time, if this thread is in the middle of a query: it may be about to wait for its client.
 #[inline]
 fn wait_begin() -> Option<u64> {
-    if ENGINE.capture() == 0 || !runs_a_query() {
+    if ENGINE.capture() == 0 { None } else { wait_begin_captured() }
+}
+
+/// The same while capture is on.
+#[inline]
+fn wait_begin_captured() -> Option<u64> {
+    if !runs_a_query() {
         return None;
     }
     with(|engine, t| engine.client_wait_begin(t)).flatten()
@@ -68,7 +74,7 @@ pub unsafe extern "C-unwind" fn poll(list: *mut pollfd, n: nfds_t, timeout_ms: c
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery")]
     unsafe extern "C-unwind" fn captured(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
-        let since_ns = wait_begin();
+        let since_ns = wait_begin_captured();
         // SAFETY: the original's type, and the caller's own arguments.
         let answer =
             unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) };
