@@ -44,6 +44,12 @@ impl Gap {
         if place == Place::AfterWait { with } else { without }
     }
 
+    /// True when the present command starts from the last one's end.
+    #[cfg(all(test, feature = "reader"))]
+    pub fn is_assumed(&self) -> bool {
+        self.assumed.is_some()
+    }
+
     /// A command begins.
     #[inline]
     pub fn begin(&mut self) {
@@ -58,7 +64,7 @@ impl Gap {
 }
 
 impl Thread {
-    /// The thread found nothing to read.
+    /// The thread found nothing to read. Told of a capture that reads all.
     #[inline]
     pub fn found_nothing(&mut self) {
         self.measuring.gap.waits = true;
@@ -107,7 +113,7 @@ impl Thread {
         started_ns
     }
 
-    /// The work that was chosen ended, with its `counts`: do they agree with what was taken to be the gap's?
+    /// The work that was chosen ended: do its readings agree with what was taken to be the gap's?
     #[inline]
     pub(super) fn check_gap(&mut self) {
         let m = &mut self.measuring;

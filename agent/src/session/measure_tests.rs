@@ -33,6 +33,8 @@ struct Server<'a> {
     lane: Lane<'a>,
     /// Beginnings for which something was read.
     read_at_start: u32,
+    /// Those that were taken to be the end of the command before.
+    assumed: u32,
 }
 
 /// What the plain readings said of the same work.
@@ -47,7 +49,7 @@ impl<'a> Server<'a> {
         thread.wanted = Wanted { mask: CHEAP_MASK, ..Wanted::NOTHING };
         thread.generation = 1;
         let lane = segment.lane(0).expect("the first");
-        Server { thread, lane, read_at_start: 0 }
+        Server { thread, lane, read_at_start: 0, assumed: 0 }
     }
 
     /// Receives a command as servers do: waits where there is nothing to read.
@@ -70,6 +72,7 @@ impl<'a> Server<'a> {
         assert_eq!(weight, 1.0);
         let start_ns = self.thread.begin_command(weight);
         self.read_at_start += u32::from(self.thread.paid_ns > 0);
+        self.assumed += u32::from(self.thread.measuring.gap.is_assumed());
         let (usage, cpu_ns) = (thread_usage().unwrap(), thread_cpu_ns().unwrap());
         work();
         self.thread.before_answer();
@@ -189,7 +192,7 @@ impl Client {
 }
 
 /// 3000 commands, each answered over a socket, some of which touch three fresh pages: beginnings without a reading.
-fn compare(client: Client) -> u32 {
+fn compare(client: Client, budget_ppm: u64) -> u32 {
     const COMMANDS: u32 = 3000;
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let running = thread::spawn(move || client.serve_itself(theirs));
@@ -199,6 +202,7 @@ fn compare(client: Client) -> u32 {
     let mut server = Server::new(&segment);
     server.thread.counters.prepare(&server.thread.wanted, 1);
     server.thread.open = true;
+    server.thread.budget_ppm = budget_ppm;
     if client != Client::Thinks {
         settle_on_one_cpu();
     }
@@ -249,6 +253,8 @@ fn compare(client: Client) -> u32 {
         server.read_at_start
     );
     assert!((-200..4_000).contains(&mean_ns), "{mean_ns} ns more than plainly");
+    // Who chooses is not told of waits, and so can't tell one gap from another.
+    assert!(budget_ppm == 0 || server.assumed == 0, "{} starts were assumed within a budget", server.assumed);
     assert!(faults < 20, "{faults} faults more than plainly");
     assert!(more_switches < u64::from(COMMANDS) / 100, "{more_switches} switches more than plainly");
     COMMANDS - server.read_at_start
@@ -259,7 +265,9 @@ fn what_is_known_without_a_reading_agrees_with_the_plain_readings() {
     let watched = look_up();
     // Threads of their own, which can be put on one CPU and forgotten.
     let without = [Client::Polls, Client::Blocks, Client::Thinks]
-        .map(|client| thread::spawn(move || compare(client)).join().unwrap());
+        .map(|client| thread::spawn(move || compare(client, 0)).join().unwrap());
+    let all_chosen = 1_000_000;
+    thread::spawn(move || compare(Client::Blocks, all_chosen)).join().unwrap();
     if watched {
         assert!(without.iter().sum::<u32>() > 100, "nothing was ever carried over: {without:?}");
     } else {

@@ -24,6 +24,7 @@ impl Thread {
         if start_cpu_ns.is_none() {
             if follows && self.counters_come_with_an_account() {
                 if usage_serves
+                    && self.budget_ppm == 0
                     && self.wanted.mask & PERF_MASK == 0
                     && let Some(started_ns) = self.begin_after_gap(now_ns)
                 {
