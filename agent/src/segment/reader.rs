@@ -123,8 +123,8 @@ pub struct Drained {
     pub records: usize,
     /// Rings that made no sense; what they held is lost.
     pub corrupt: usize,
-    /// The largest share of a ring that was full when it was looked at, in percent.
-    pub fullest_percent: u64,
+    /// The largest share of a ring that was full when it was looked at, in thousandths.
+    pub fullest_permille: u32,
 }
 
 /// Takes everything that all lanes have published: the words of each record, and the number of its lane.
@@ -138,7 +138,8 @@ pub fn drain(segment: &Segment<'_>, mut take: impl FnMut(usize, &[u64])) -> Drai
         if backlog == 0 {
             continue;
         }
-        seen.fullest_percent = seen.fullest_percent.max(backlog * 100 / segment.shape().ring_words as u64);
+        let permille = backlog.saturating_mul(1000) / segment.shape().ring_words as u64;
+        seen.fullest_permille = seen.fullest_permille.max(permille.min(1000) as u32);
         match ring.drain(&mut buffer, |words| take(n, words)) {
             Ok(records) => seen.records += records,
             Err(_) => {

@@ -16,9 +16,16 @@ pub struct Message(pub Vec<u64>);
 const MESSAGE_WORDS: usize = 1 << 15;
 /// Messages that may wait: 8 MiB.
 const MESSAGES: usize = 32;
-/// The pause after a pass that found nothing grows up to this. A lane holds 50 ms of a thread at full speed.
+/// Records wait for so many others of their message before it goes …
+const SENT_WORDS: usize = MESSAGE_WORDS / 4 * 3;
+/// … but no longer than this.
+const SENT_AFTER_NS: u64 = 100_000_000;
+/// The pause between two passes is at most this. A lane holds 50 ms of a thread at full speed.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+/// A pass should find so much of the fullest ring full: whoever wakes up for less disturbs the servers more, because a
+/// processor that wakes up is felt by the others.
+const WANTED_PERMILLE: u32 = 150;
 
 /// What the thread found out.
 #[derive(Default)]
@@ -70,6 +77,7 @@ fn run(mapping: &Mapping, wanted: &Wanted, is_on: bool, stop: &AtomicBool, to: &
     let mut words = Vec::with_capacity(MESSAGE_WORDS);
     let mut pause = SHORTEST_PAUSE;
     let mut last_beat_ns = now_ns();
+    let mut oldest_ns = last_beat_ns;
     // What an earlier capture left in the rings is nobody's any more.
     if let Ok(segment) = mapping.segment()
         && !is_on
@@ -100,26 +108,37 @@ fn run(mapping: &Mapping, wanted: &Wanted, is_on: bool, stop: &AtomicBool, to: &
             if words.len() + record.len() > MESSAGE_WORDS {
                 send(&segment, to, &mut words);
             }
+            if words.is_empty() {
+                oldest_ns = now;
+            }
             words.extend_from_slice(record);
             lanes.insert(lane);
         });
         found.corrupt += drained.corrupt as u64;
-        if !words.is_empty() {
+        let waited_ns = now.saturating_sub(oldest_ns);
+        if words.len() >= SENT_WORDS || !words.is_empty() && (stopping || waited_ns >= SENT_AFTER_NS) {
             send(&segment, to, &mut words);
         }
-        pause = match drained.records {
-            0 if stopping => SHORTEST_PAUSE * 5,
-            0 => (pause * 2).min(LONGEST_PAUSE),
-            _ if drained.fullest_percent >= 5 => Duration::ZERO,
-            _ => SHORTEST_PAUSE * 4,
-        };
-        if !pause.is_zero() {
+        pause = if stopping { SHORTEST_PAUSE * 5 } else { next_pause(pause, drained.fullest_permille) };
+        // Of a ring that is nearly full no millisecond is to be lost.
+        if drained.fullest_permille < 500 || stopping {
             thread::sleep(pause);
         }
-        pause = pause.max(SHORTEST_PAUSE);
+    }
+    if let Ok(segment) = mapping.segment()
+        && !words.is_empty()
+    {
+        send(&segment, to, &mut words);
     }
     found.lanes = lanes.into_iter().collect();
     found
+}
+
+/// How long to wait for the next pass, where the one after a pause of `last` found so much of the fullest ring full.
+fn next_pause(last: Duration, permille: u32) -> Duration {
+    let ready = last.saturating_mul(WANTED_PERMILLE) / permille.max(1);
+    // A load that grows is followed at once, one that goes away step by step.
+    ready.min(last * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// Hands the records over; while the other side is behind, the agent still sees that we live.
@@ -128,5 +147,25 @@ fn send(segment: &perquery_agent::segment::Segment<'_>, to: &Sender<Message>, wo
     while let Err(SendTimeoutError::Timeout(back)) = to.send_timeout(message, Duration::from_millis(200)) {
         segment.control().beat(now_ns());
         message = back;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_follows_a_load_and_is_never_so_long_that_a_ring_could_overflow() {
+        let mut pause = SHORTEST_PAUSE;
+        for _ in 0..10 {
+            pause = next_pause(pause, 0);
+        }
+        assert_eq!(pause, LONGEST_PAUSE);
+        // Full speed: 20 permille of a ring in each millisecond.
+        for _ in 0..3 {
+            pause = next_pause(pause, pause.as_millis() as u32 * 20);
+            assert!((5..9).contains(&pause.as_millis()), "{pause:?}");
+        }
+        assert!(next_pause(pause, 1000) < SHORTEST_PAUSE * 2);
     }
 }
