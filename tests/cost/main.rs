@@ -85,7 +85,8 @@ impl Run {
         let mut alone = nothing_measured(&servers::WORKLOADS);
         let mut extra = Extra::default();
         for block in 0..self.options.restarts {
-            let mut park = servers::Park::start(kind, &self.options, &self.cpus, &mut self.skipped);
+            let mut park =
+                servers::Park::start(kind, &self.options, &self.cpus, &mut self.random, &mut self.skipped);
             let _pinned = self.cpus.pin_self();
             let last = block + 1 == self.options.restarts;
             if last && !self.options.latency_only {
@@ -98,9 +99,13 @@ impl Run {
                 extra.completeness = park.stop_default();
             }
             drop(park);
-            if let Some(mut park) =
-                servers::Park::start_alone(kind, &self.options, &self.cpus, &mut self.skipped)
-            {
+            if let Some(mut park) = servers::Park::start_alone(
+                kind,
+                &self.options,
+                &self.cpus,
+                &mut self.random,
+                &mut self.skipped,
+            ) {
                 self.block(&mut park.sides, &servers::WORKLOADS, &mut alone, false);
             }
         }

@@ -32,7 +32,8 @@ usage: cargo run --release -p perquery-tests --bin cost -- [options]
   --rounds N        rounds per workload and set of servers [default: 150]
   --queries N       point selects per burst [default: 400]
   --restarts N      start all servers anew so often [default: 3]
-  --only NAME       only servers (mariadb, postgres, sqlite), workloads or settings with NAME in theirs; repeatable
+  --only NAME       only this server (mariadb, postgres, sqlite), workload or setting, or where there is no such one
+                    those with NAME in theirs; repeatable
   --latency-only    neither throughput nor the idle collector
   --keep-priority   do not raise the scheduling priority of servers and client
   --seed N          of the random order
@@ -72,11 +73,16 @@ impl Options {
         Ok(options)
     }
 
-    /// Was this one of several names asked for? Names of another kind do not count: `--only mariadb` keeps all workloads.
+    /// Was this one of several names asked for? A whole name asks for itself alone, a part for all that have it. Names of
+    /// another kind do not count: `--only mariadb` keeps all workloads.
     pub fn wants(&self, name: &str, among: &[&str]) -> bool {
         let mut of_this_kind =
             self.only.iter().filter(|only| among.iter().any(|n| n.contains(only.as_str()))).peekable();
-        of_this_kind.peek().is_none() || of_this_kind.any(|only| name.contains(only.as_str()))
+        let asks = |only: &String| match among.contains(&only.as_str()) {
+            true => name == only,
+            false => name.contains(only.as_str()),
+        };
+        of_this_kind.peek().is_none() || of_this_kind.any(asks)
     }
 }
 

@@ -52,9 +52,9 @@ impl Table {
             rows.push(Row {
                 setting: setting.clone(),
                 latency_ns: median(values),
-                added_ns: bootstrap(&added, random, median),
-                added_percent: bootstrap(&percent, random, median),
-                mean_percent: bootstrap(&percent, random, winsorized_mean),
+                added_ns: bootstrap(&added, &measured.sets, random, median),
+                added_percent: bootstrap(&percent, &measured.sets, random, median),
+                mean_percent: bootstrap(&percent, &measured.sets, random, winsorized_mean),
             });
         }
         Table { server, workload, rounds: base.len(), queries, rows }

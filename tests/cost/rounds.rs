@@ -53,11 +53,14 @@ pub struct Measured {
     pub settings: Vec<String>,
     /// For each setting, one number per round.
     pub rounds: Vec<Vec<f64>>,
+    /// Rounds of each set of servers, in order.
+    pub sets: Vec<usize>,
 }
 
 impl Measured {
     /// Appends the rounds of another set of servers; settings that were not in both are dropped.
     pub fn extend(&mut self, more: Measured) {
+        self.sets.extend(more.sets);
         for (setting, rounds) in more.settings.into_iter().zip(more.rounds) {
             if let Some(at) = self.settings.iter().position(|s| *s == setting) {
                 self.rounds[at].extend(rounds);
@@ -105,7 +108,8 @@ fn paired(
     let places: Vec<usize> = chosen.iter().take(1).chain(chosen).copied().collect();
     let mut settings: Vec<String> = places.iter().map(|&at| sides[at].setting.clone()).collect();
     settings[1] = AGAIN.to_owned();
-    let mut measured = Measured { settings, rounds: vec![Vec::with_capacity(rounds); places.len()] };
+    let mut measured =
+        Measured { settings, rounds: vec![Vec::with_capacity(rounds); places.len()], sets: vec![rounds] };
     let mut order: Vec<usize> = (0..places.len()).collect();
     for _ in 0..rounds {
         random.shuffle(&mut order);

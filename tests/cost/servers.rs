@@ -7,6 +7,7 @@ use crate::rounds::{Burst, Side, Workload};
 use crate::settings::{
     ALONE, BASE, DEFAULT, KERNEL_FORGETS, MARIADB_PEERS, POSTGRES_PEERS, Peer, Perquery, SETTINGS, Setting,
 };
+use crate::statistics::Random;
 use harness::cpus::{self, Cpus};
 use harness::mariadb::{self, Launch, MariaDb};
 use harness::postgres;
@@ -191,8 +192,14 @@ pub struct Park {
 
 impl Park {
     /// Starts what was asked for of all settings and peers; what can't run here goes into `skipped`.
-    pub fn start(kind: Kind, options: &Options, cpus: &Cpus, skipped: &mut Vec<String>) -> Self {
-        Self::start_some(kind, &SETTINGS, kind.peers(), options, cpus, skipped)
+    pub fn start(
+        kind: Kind,
+        options: &Options,
+        cpus: &Cpus,
+        random: &mut Random,
+        skipped: &mut Vec<String>,
+    ) -> Self {
+        Self::start_some(kind, &SETTINGS, kind.peers(), options, cpus, random, skipped)
     }
 
     /// The same of the settings that are measured while nobody has a perf event open; `None`: nothing was asked for.
@@ -200,6 +207,7 @@ impl Park {
         kind: Kind,
         options: &Options,
         cpus: &Cpus,
+        random: &mut Random,
         skipped: &mut Vec<String>,
     ) -> Option<Self> {
         let names = setting_names();
@@ -207,7 +215,7 @@ impl Park {
         {
             return None;
         }
-        let mut park = Self::start_some(kind, &ALONE, &[], options, cpus, skipped);
+        let mut park = Self::start_some(kind, &ALONE, &[], options, cpus, random, skipped);
         // Threads that still have events close them at their next query.
         park.sides.iter_mut().for_each(|side| drop(side.connection.burst(0, 10)));
         std::thread::sleep(KERNEL_FORGETS);
@@ -220,6 +228,7 @@ impl Park {
         peers: &'static [Peer],
         options: &Options,
         cpus: &Cpus,
+        random: &mut Random,
         skipped: &mut Vec<String>,
     ) -> Self {
         let mut skip = |name: &str, why: String| {
@@ -238,8 +247,13 @@ impl Park {
             }
         }
         let files = harness::scratch::directory("cost");
-        let servers = start_all(kind, &wanted, files.path());
-        let rows = rows_of_5_ms(&servers[0].1);
+        // In random order, because the first server of a machine and the last one do not find the same memory.
+        let mut order: Vec<usize> = (0..wanted.len()).collect();
+        random.shuffle(&mut order);
+        let servers = start_all(kind, &wanted, &order, files.path());
+        // Every server has done the same work before; the base's number counts.
+        let rows: Vec<(usize, u32)> = servers.iter().map(|(n, server)| (*n, rows_of_5_ms(server))).collect();
+        let rows = rows.iter().find(|(number, _)| *number == 0).map_or(ROWS, |(_, rows)| *rows);
         let mut park = Park {
             sides: Vec::new(),
             servers: Vec::new(),
@@ -248,16 +262,21 @@ impl Park {
             _files: files,
             cpus: cpus.clone(),
         };
-        for ((name, perquery, peer), (_, server)) in wanted.into_iter().zip(servers) {
+        let mut places = Vec::new();
+        for (number, server) in servers {
+            let (name, perquery, peer) = wanted[number].clone();
             cpus.pin(server.pid());
             if !options.keep_priority {
                 cpus::raise_priority(server.pid());
             }
             match park.admit(&name, perquery, peer, server, rows) {
-                Ok(()) => {}
+                Ok(()) => places.push(number),
                 Err(why) => skip(&name, why),
             }
         }
+        let mut sides: Vec<(usize, Side)> = places.into_iter().zip(park.sides.drain(..)).collect();
+        sides.sort_by_key(|(number, _)| *number);
+        park.sides = sides.into_iter().map(|(_, side)| side).collect();
         park
     }
 
@@ -344,13 +363,14 @@ fn own_program(files: &Path) -> Option<PathBuf> {
     Some(copy)
 }
 
-/// Starts and fills the servers on all CPUs, two at a time, in the order asked for.
+/// Starts and fills the servers on all CPUs, two at a time, in this `order`.
 fn start_all(
     kind: Kind,
     wanted: &[(String, Perquery, Option<&Peer>)],
+    order: &[usize],
     files: &Path,
 ) -> Vec<(usize, Instance)> {
-    let next = Mutex::new(0..wanted.len());
+    let next = Mutex::new(order.iter().copied());
     let started = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -367,7 +387,5 @@ fn start_all(
             });
         }
     });
-    let mut started = started.into_inner().expect("no panic yet");
-    started.sort_by_key(|(number, _)| *number);
-    started
+    started.into_inner().expect("no panic yet")
 }

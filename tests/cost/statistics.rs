@@ -75,13 +75,33 @@ pub fn winsorized_mean(values: &[f64]) -> f64 {
     mean(&sorted.iter().map(|v| v.clamp(low, high)).collect::<Vec<_>>())
 }
 
-/// A statistic of a sample, with its interval from resampling.
-pub fn bootstrap(values: &[f64], random: &mut Random, statistic: fn(&[f64]) -> f64) -> Estimate {
+/// A statistic of a sample, with its interval from resampling. `sets`: the lengths of the pieces in which the sample was drawn,
+/// each from other servers. What their place in memory costs or spares them is in all rounds of a set, so where there are
+/// enough of them whole sets are drawn again; else each value by itself.
+pub fn bootstrap(
+    values: &[f64],
+    sets: &[usize],
+    random: &mut Random,
+    statistic: fn(&[f64]) -> f64,
+) -> Estimate {
     const RESAMPLES: usize = 1000;
-    let mut drawn = vec![0.0; values.len()];
+    const SETS_MIN: usize = 8;
+    let mut pieces = Vec::new();
+    if sets.len() >= SETS_MIN && sets.iter().sum::<usize>() == values.len() {
+        let mut rest = values;
+        for n in sets {
+            let (piece, behind) = rest.split_at(*n);
+            pieces.push(piece);
+            rest = behind;
+        }
+    } else {
+        pieces.extend(values.chunks(1));
+    }
+    let mut drawn = Vec::with_capacity(values.len());
     let mut found: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            drawn.iter_mut().for_each(|d| *d = values[random.below(values.len())]);
+            drawn.clear();
+            (0..pieces.len()).for_each(|_| drawn.extend_from_slice(pieces[random.below(pieces.len())]));
             statistic(&drawn)
         })
         .collect();
@@ -117,9 +137,20 @@ mod tests {
         let mut sample = |n: usize| (0..n).map(|_| random.below(1001) as f64).collect::<Vec<_>>();
         let (few, many) = (sample(40), sample(4000));
         let mut random = Random::new(8);
-        let few = bootstrap(&few, &mut random, median);
-        let many = bootstrap(&many, &mut random, median);
+        let few = bootstrap(&few, &[], &mut random, median);
+        let many = bootstrap(&many, &[], &mut random, median);
         assert!(many.low < 500.0 && 500.0 < many.high + 30.0, "{many:?}");
         assert!(many.high - many.low < (few.high - few.low) / 2.0, "{few:?} {many:?}");
+    }
+
+    #[test]
+    fn rounds_on_the_same_servers_do_not_make_the_interval_narrower() {
+        let mut random = Random::new(9);
+        let sets: Vec<f64> = (0..20).map(|_| random.below(1001) as f64).collect();
+        let rounds: Vec<f64> = sets.iter().flat_map(|set| [*set; 30]).collect();
+        let by_set = bootstrap(&rounds, &[30; 20], &mut random, median);
+        let by_round = bootstrap(&rounds, &[], &mut random, median);
+        assert_eq!(by_set.value, by_round.value);
+        assert!(by_set.high - by_set.low > 2.0 * (by_round.high - by_round.low), "{by_set:?} {by_round:?}");
     }
 }

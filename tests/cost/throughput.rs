@@ -46,7 +46,7 @@ pub fn measure(park: &Park, turns: usize, random: &mut Random) -> Option<Through
     let mut rows = Vec::new();
     for (setting, values) in settings.into_iter().zip(&per_second) {
         let ratios: Vec<f64> = values.iter().zip(&base).map(|(v, b)| 100.0 * (v / b - 1.0)).collect();
-        rows.push((setting, median(values), bootstrap(&ratios, random, median)));
+        rows.push((setting, median(values), bootstrap(&ratios, &[], random, median)));
     }
     Some(Throughput {
         clients: CLIENTS,
