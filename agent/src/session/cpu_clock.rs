@@ -56,6 +56,13 @@ impl CpuClock {
         self.span = Span::NONE;
     }
 
+    /// Nobody watches until the next [`watch`](Self::watch): what was known is over, and a switch costs no more than without.
+    #[inline]
+    pub fn rest(&mut self) {
+        self.thread = 0;
+        self.span.end();
+    }
+
     /// Watches for switches from now on, where they have to be watched for anew: what was known is over.
     #[inline]
     pub fn watch(&mut self) {

@@ -50,6 +50,17 @@ impl Gap {
         self.assumed.is_some()
     }
 
+    /// True when the present command starts from the last one's end, after a gap with one switch.
+    #[inline]
+    pub fn is_one_switch(&self) -> bool {
+        let [without, with] = &self.switches;
+        match self.assumed {
+            Some(Place::AfterWait) => with.iter().sum::<u64>() == 1,
+            Some(_) => without.iter().sum::<u64>() == 1,
+            None => false,
+        }
+    }
+
     /// A command begins.
     #[inline]
     pub fn begin(&mut self) {
@@ -126,7 +137,7 @@ impl Thread {
 }
 
 /// Switches from one reading to the other, voluntary and involuntary.
-fn switches_between(from: &Reading, to: &Reading) -> [u64; 2] {
+pub(super) fn switches_between(from: &Reading, to: &Reading) -> [u64; 2] {
     let ([voluntary, involuntary], [voluntary_before, involuntary_before]) = (to.switches(), from.switches());
     [voluntary.saturating_sub(voluntary_before), involuntary.saturating_sub(involuntary_before)]
 }

@@ -10,6 +10,7 @@ use super::account::Account;
 use super::budget::Ended;
 use super::cpu_clock::CpuClock;
 use super::gap::Gap;
+use super::sending::Sending;
 use super::thread::Thread;
 use crate::clock::monotonic_ns;
 use crate::counters::{CHEAP_MASK, CLIENT_WAIT_NS, CPU_NS, SWITCHES_INVOLUNTARY, SWITCHES_VOLUNTARY};
@@ -54,6 +55,8 @@ pub(super) struct Measuring {
     pub(super) untouched: bool,
     /// When the thread went on after it was switched in sending the answer, and nowhere before; 0: it was not.
     pub(super) resumed_ns: u64,
+    /// What is known of the sending of answers.
+    pub(super) sending: Sending,
     /// What getrusage said at the end of the last command is where the next one starts from.
     pub(super) usage_serves: bool,
     /// The opening of counters in which the last command was recorded, and the page that its record went to.
@@ -80,6 +83,7 @@ impl Measuring {
             ended: false,
             untouched: false,
             resumed_ns: 0,
+            sending: Sending::new(),
             usage_serves: false,
             recorded: (0, 0),
             watch: WATCH_TRUST,
@@ -137,6 +141,7 @@ impl Thread {
         self.paid_ns = 0;
         self.measuring.resumed_ns = 0;
         self.measuring.untouched = false;
+        self.measuring.sending.begin();
         self.measuring.gap.begin();
         let usage_serves = core::mem::replace(&mut self.measuring.usage_serves, false) && is_command;
         let follows = core::mem::replace(&mut self.measuring.ended, false)

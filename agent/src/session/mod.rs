@@ -36,6 +36,7 @@ mod process;
 mod quiet;
 mod quiet_postgres;
 mod readings;
+mod sending;
 mod ssl;
 pub mod state;
 mod steps;

@@ -133,23 +133,6 @@ impl Thread {
         self.measuring.ended = false;
     }
 
-    /// The answer to a chosen command that goes the direct way is about to be sent.
-    #[inline]
-    pub(super) fn before_answer(&mut self) {
-        let m = &mut self.measuring;
-        m.untouched = m.resumed_ns == 0 && m.cpu.holds();
-    }
-
-    /// It was sent. Where that, and nothing before it, has switched the thread, it was switched in again right now.
-    #[inline]
-    pub(super) fn after_answer(&mut self) {
-        if self.measuring.untouched && !self.measuring.cpu.holds() {
-            self.measuring.untouched = false;
-            self.measuring.cpu.watch();
-            self.measuring.resumed_ns = self.now_ns();
-        }
-    }
-
     /// The work that ended at `now_ns` was chosen.
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery")]
@@ -161,13 +144,17 @@ impl Thread {
                 delta(&self.start, &self.end, &mut self.counts);
             }
             self.measuring.gap.end(now_ns, None);
+            self.measuring.sending.end(false);
         } else {
             let end_cpu_ns = match self.measuring.resumed_ns {
                 resumed_ns if resumed_ns != 0 && self.counters_come_with_an_account() => {
-                    self.read_end_and_account(resumed_ns, now_ns)
+                    self.read_end_and_account(resumed_ns, now_ns, inside_ns)
                 }
                 _ => None,
             };
+            let in_answer = end_cpu_ns.is_some() && self.measuring.resumed_ns != 0;
+            // Not switched, and so nothing was asked that the next command could start from.
+            let unswitched = end_cpu_ns.is_some() && !in_answer;
             let end_cpu_ns = end_cpu_ns.or_else(|| self.read_end(now_ns));
             delta(&self.start, &self.end, &mut self.counts);
             if let (Some(from_ns), Some(to_ns)) = (self.measuring.start_cpu_ns, end_cpu_ns) {
@@ -175,7 +162,8 @@ impl Thread {
                 self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
             }
             self.check_gap();
-            self.measuring.gap.end(now_ns, end_cpu_ns);
+            self.measuring.gap.end(now_ns, end_cpu_ns.filter(|_| !unswitched));
+            self.measuring.sending.end(in_answer);
         }
         if self.measuring.readings.is_multiple_of(PRICED_OF) {
             let price_ns = self.now_ns().saturating_sub(now_ns);
@@ -192,10 +180,15 @@ impl Thread {
 
     /// Reads everything at the end, `now_ns`, of work in which the thread was last switched in at `resumed_ns`: its CPU clock.
     #[inline]
-    fn read_end_and_account(&mut self, resumed_ns: u64, now_ns: u64) -> Option<u64> {
+    fn read_end_and_account(&mut self, resumed_ns: u64, now_ns: u64, inside_ns: u64) -> Option<u64> {
         self.counters.read_without(1 << CPU_NS, &mut self.end);
+        if !self.was_switched_in_sending() {
+            self.measuring.resumed_ns = 0;
+            return self.measuring.start_cpu_ns.map(|cpu_ns| cpu_ns + inside_ns);
+        }
         self.ask_account(Place::Answered, self.end.account_ns()?, resumed_ns);
-        self.measuring.cpu.at(self.counters.thread(), now_ns)
+        let cpu_ns = self.measuring.cpu.at(self.counters.thread(), now_ns)?;
+        Some(cpu_ns.max(self.cpu_ns_before_sending(now_ns, inside_ns)))
     }
 
     /// Reads everything at the end, `now_ns`, of work in which the thread was switched: its CPU clock.
