@@ -1,6 +1,7 @@
 //! Paired rounds: in each, every setting runs one burst of the same statement, in random order.
 
 use crate::statistics::{Random, capped_mean, trimmed_mean};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// What can run a burst of a workload.
@@ -61,11 +62,14 @@ impl Measured {
     /// Appends the rounds of another set of servers; settings that were not in both are dropped.
     pub fn extend(&mut self, more: Measured) {
         self.sets.extend(more.sets);
-        for (setting, rounds) in more.settings.into_iter().zip(more.rounds) {
-            if let Some(at) = self.settings.iter().position(|s| *s == setting) {
-                self.rounds[at].extend(rounds);
-            }
-        }
+        let mut more: BTreeMap<String, Vec<f64>> = more.settings.into_iter().zip(more.rounds).collect();
+        let before = std::mem::take(&mut self.settings).into_iter().zip(std::mem::take(&mut self.rounds));
+        (self.settings, self.rounds) = before
+            .filter_map(|(setting, mut rounds)| {
+                rounds.extend(more.remove(&setting)?);
+                Some((setting, rounds))
+            })
+            .unzip();
     }
 }
 
@@ -118,4 +122,24 @@ fn paired(
         }
     }
     measured
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_one_set_of_servers_lacks_is_not_compared_with_the_wrong_rounds() {
+        let of = |settings: &[&str], value: f64| Measured {
+            settings: settings.iter().map(|&s| s.to_owned()).collect(),
+            rounds: vec![vec![value; 2]; settings.len()],
+            sets: vec![2],
+        };
+        let mut all = of(&["base", "off", "peer"], 1.0);
+        all.extend(of(&["base", "off"], 2.0));
+        all.extend(of(&["base", "peer", "off"], 3.0));
+        assert_eq!(all.settings, ["base", "off"]);
+        assert_eq!(all.rounds, [[1.0, 1.0, 2.0, 2.0, 3.0, 3.0], [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]]);
+        assert_eq!(all.sets, [2, 2, 2]);
+    }
 }
