@@ -154,7 +154,7 @@ impl Thread {
             };
             let in_answer = end_cpu_ns.is_some() && self.measuring.resumed_ns != 0;
             // Not switched, and so nothing was asked that the next command could start from.
-            let unswitched = end_cpu_ns.is_some() && !in_answer;
+            let stayed = end_cpu_ns.is_some() && !in_answer;
             let end_cpu_ns = end_cpu_ns.or_else(|| self.read_end(now_ns));
             delta(&self.start, &self.end, &mut self.counts);
             if let (Some(from_ns), Some(to_ns)) = (self.measuring.start_cpu_ns, end_cpu_ns) {
@@ -162,7 +162,7 @@ impl Thread {
                 self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
             }
             self.check_gap();
-            self.measuring.gap.end(now_ns, end_cpu_ns.filter(|_| !unswitched));
+            self.measuring.gap.end(now_ns, end_cpu_ns.filter(|_| !stayed));
             self.measuring.sending.end(in_answer);
         }
         if self.measuring.readings.is_multiple_of(PRICED_OF) {

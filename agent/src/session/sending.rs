@@ -87,3 +87,65 @@ impl Thread {
         }
     }
 }
+
+#[cfg(all(test, feature = "reader"))]
+mod tests {
+    use super::super::switches::tests::look_up;
+    use super::*;
+    use std::eprintln;
+
+    #[test]
+    fn only_answers_that_have_switched_the_thread_several_times_in_a_row_are_sent_unwatched() {
+        if !look_up() {
+            return eprintln!("skipped: no rseq area here (glibc before 2.35, or valgrind)");
+        }
+        let mut thread = Thread::new();
+        let mut send = |switched_before: &[bool], one_switch: bool| {
+            let m = &mut thread.measuring;
+            m.sending = Sending::new();
+            (m.resumed_ns, m.gap) = (0, super::super::gap::Gap::new());
+            switched_before.iter().for_each(|&switched| m.sending.end(switched));
+            if one_switch {
+                m.gap.assume_one_switch();
+            }
+            // Whoever takes the CPU right here ends the watch.
+            while !m.cpu.holds() {
+                m.cpu.watch();
+            }
+            thread.before_answer();
+            let (unwatched, watched) =
+                (thread.measuring.sending.unwatched, thread.measuring.cpu.is_watched());
+            thread.after_answer();
+            let resumed = thread.measuring.resumed_ns != 0 && thread.measuring.cpu.is_watched();
+            assert!(
+                !unwatched || !watched && resumed,
+                "watched {watched} meanwhile, again afterwards {resumed}"
+            );
+            unwatched
+        };
+        assert!((0..3).any(|_| send(&[true; 4], true)));
+        assert!(!send(&[true; 4], false), "the gap's switches are not known to be one");
+        assert!(!send(&[true; 3], true));
+        assert!(!send(&[true, true, true, true, false, true, true, true], true), "one stayed");
+    }
+
+    #[test]
+    fn the_reading_at_the_end_says_whether_an_unwatched_answer_switched_the_thread() {
+        let mut thread = Thread::new();
+        assert!(thread.was_switched_in_sending(), "it was seen");
+        thread.measuring.sending.unwatched = true;
+        assert!(!thread.was_switched_in_sending());
+        thread.end.add_switches([0, 1]);
+        assert!(thread.was_switched_in_sending());
+    }
+
+    #[test]
+    fn what_came_before_an_unwatched_sending_is_cpu_time() {
+        let mut thread = Thread::new();
+        thread.measuring.start_cpu_ns = Some(70_000);
+        thread.measuring.sending = Sending { switched: TRUST, unwatched: true, from_ns: 1_006_000 };
+        assert_eq!(thread.cpu_ns_before_sending(1_010_000, 10_000), 76_000);
+        thread.measuring.sending.unwatched = false;
+        assert_eq!(thread.cpu_ns_before_sending(1_010_000, 10_000), 0);
+    }
+}
