@@ -1,9 +1,11 @@
 //! The cost benchmark: what perquery and its peers add to a query, in paired rounds against real servers side by side.
 //!
 //! Servers and client share one CPU, collectors run on another. Each round runs one burst of the same statement against
-//! every server in random order and compares it with the same round's burst against the server without anything.
+//! every server in random order and compares it with the same round's burst against the server without anything. Perquery's
+//! own settings are compared within one server, too, which is switched between them.
 
 mod connection;
+mod imports;
 mod options;
 mod recorder;
 mod report;
@@ -12,6 +14,7 @@ mod servers;
 mod settings;
 mod sqlite;
 mod statistics;
+mod switching;
 mod throughput;
 
 use harness::cpus::{self, Cpus};
@@ -32,6 +35,9 @@ struct Run {
     extras: Vec<(&'static str, Extra)>,
     skipped: Vec<String>,
 }
+
+/// The ways to compare.
+const WAYS: [&str; 2] = ["side by side", "switched"];
 
 /// The first workload, each side under load for a while before it is measured.
 const SUSTAINED: &str = "the first, under sustained load";
@@ -81,6 +87,15 @@ impl Run {
         if let Some(why) = kind.unavailable() {
             return self.skip(kind.name(), &why);
         }
+        if self.options.wants(WAYS[0], &WAYS) {
+            self.side_by_side(kind);
+        }
+        if self.options.wants(WAYS[1], &WAYS) {
+            self.switched(kind);
+        }
+    }
+
+    fn side_by_side(&mut self, kind: Kind) {
         let mut measured = nothing_measured(&servers::WORKLOADS);
         let mut alone = nothing_measured(&servers::WORKLOADS);
         let mut extra = Extra::default();
@@ -114,6 +129,42 @@ impl Run {
         print!("{}", extra.text(kind.name()));
         println!();
         self.extras.push((kind.name(), extra));
+    }
+
+    /// One server at a time, switched between the settings, with the point selects.
+    fn switched(&mut self, kind: Kind) {
+        const SELECTS: usize = 2;
+        let names = servers::WORKLOADS.map(|workload| workload.name);
+        let wanted: Vec<usize> =
+            (0..SELECTS).filter(|&number| self.options.wants(names[number], &names)).collect();
+        let mut measured: [Option<Measured>; SELECTS] = [None, None];
+        for _ in 0..self.options.restarts {
+            let mut park = match switching::Park::start(kind, &self.options, &self.cpus) {
+                Ok(park) => park,
+                Err(why) => return self.skip(kind.name_switched(), &why),
+            };
+            let _pinned = self.cpus.pin_self();
+            if !self.options.keep_priority {
+                cpus::raise_priority(std::process::id());
+            }
+            for &number in &wanted {
+                let (queries, rounds) = (self.options.queries, self.options.rounds);
+                let found = measure(&mut park.sides, number, queries, rounds, &mut self.random);
+                if park.records() == 0 && found.settings.iter().any(|name| name.starts_with("on")) {
+                    return self.skip(kind.name_switched(), "switched on, it records nothing");
+                }
+                match &mut measured[number] {
+                    Some(before) => before.extend(found),
+                    empty => *empty = Some(found),
+                }
+            }
+        }
+        for (number, found) in measured.into_iter().enumerate() {
+            let Some(found) = found else { continue };
+            let table = Table::of(kind.name_switched(), names[number], Some(self.options.queries), &found, &mut self.random);
+            println!("{}", table.text());
+            self.tables.push(table);
+        }
     }
 
     fn applications(&mut self) {

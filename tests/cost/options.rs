@@ -32,8 +32,8 @@ usage: cargo run --release -p perquery-tests --bin cost -- [options]
   --rounds N        rounds per workload and set of servers [default: 150]
   --queries N       point selects per burst [default: 400]
   --restarts N      start all servers anew so often [default: 3]
-  --only NAME       only this server (mariadb, postgres, sqlite), workload or setting, or where there is no such one
-                    those with NAME in theirs; repeatable
+  --only NAME       only this server (mariadb, postgres, sqlite), way to compare (side by side, switched), workload or
+                    setting, or where there is no such one those with NAME in theirs; repeatable
   --latency-only    neither throughput nor the idle collector
   --keep-priority   do not raise the scheduling priority of servers and client
   --seed N          of the random order

@@ -46,7 +46,7 @@ pub struct Side {
 }
 
 /// The name under which the first side is measured once more: the noise of the measurement itself.
-pub const AGAIN: &str = "not loaded, same server again";
+pub const AGAIN: &str = "the same server again (noise floor)";
 
 /// Nanoseconds per query, by setting and round. The first setting is the base, the second the base again.
 pub struct Measured {

@@ -57,6 +57,14 @@ impl Kind {
         }
     }
 
+    /// The same of one server that is switched.
+    pub fn name_switched(self) -> &'static str {
+        match self {
+            Kind::MariaDb => "mariadb, one server switched",
+            Kind::Postgres => "postgres, one server switched",
+        }
+    }
+
     /// Why it can't run here.
     pub fn unavailable(self) -> Option<String> {
         match self {
@@ -77,13 +85,16 @@ impl Kind {
 }
 
 /// A server of either kind.
-enum Instance {
+pub enum Instance {
+    /// MariaDB.
     MariaDb(MariaDb),
+    /// PostgreSQL.
     Postgres(postgres::Postgres),
 }
 
 impl Instance {
-    fn start(kind: Kind, loaded: bool, options: &[&str], program: Option<PathBuf>) -> Self {
+    /// Starts one with further options.
+    pub fn start(kind: Kind, loaded: bool, options: &[&str], program: Option<PathBuf>) -> Self {
         let launch = if loaded { Launch::Preloaded } else { Launch::Plain };
         let own = options.iter().map(|&o| o.to_owned());
         match kind {
@@ -108,7 +119,8 @@ impl Instance {
         }
     }
 
-    fn pid(&self) -> u32 {
+    /// The server's process; PostgreSQL's first one.
+    pub fn pid(&self) -> u32 {
         match self {
             Instance::MariaDb(server) => server.pid,
             Instance::Postgres(server) => server.pid,
@@ -125,7 +137,8 @@ impl Instance {
         }
     }
 
-    fn fill(&self) {
+    /// Makes the tables of [`WORKLOADS`].
+    pub fn fill(&self) {
         let mut client = self.connect();
         match self {
             Instance::MariaDb(_) => {
@@ -148,7 +161,7 @@ impl Instance {
     }
 
     /// A connection with the commands of [`WORKLOADS`].
-    fn ready(&self, aggregated_rows: u32) -> Connection {
+    pub fn ready(&self, aggregated_rows: u32) -> Connection {
         let mut client = self.connect();
         let placeholder = if matches!(self, Instance::MariaDb(_)) { "?" } else { "$1" };
         let commands = vec![

@@ -71,6 +71,18 @@ pub const ALONE: [Setting; 3] = [
     Setting { name: "off again after 6 perf events", perquery: OFF_AGAIN },
 ];
 
+/// Base of the comparisons within one server: loaded, with the imports of the server pointing past the library.
+pub const BYPASSED: &str = "hooks bypassed";
+
+/// What one server is switched between.
+pub const SWITCHED: [Setting; 5] = [
+    Setting { name: BYPASSED, perquery: Perquery::Absent },
+    Setting { name: "loaded, off", perquery: Perquery::Off },
+    Setting { name: "on, without dear collectors", perquery: Perquery::On(&[&["--cheap"]]) },
+    Setting { name: DEFAULT, perquery: Perquery::On(&[&[]]) },
+    Setting { name: "on, --exact", perquery: Perquery::On(&[&["--exact"]]) },
+];
+
 const OFF_AGAIN: Perquery = Perquery::OffAfter(&[&["--exact", "-e", SIX], &["-e", SIX]]);
 /// So long after the last event was closed the kernel stops looking (kernel/events/core.c delays that by a second).
 pub const KERNEL_FORGETS: Duration = Duration::from_millis(1500);

@@ -32,6 +32,17 @@ impl Cpus {
         Pinned { before: self.all }
     }
 
+    /// Keeps the calling thread away from the servers' CPU, where there is another one, until the answer is dropped.
+    #[must_use]
+    pub fn keep_off_bench(&self) -> Pinned {
+        let mut others = self.all;
+        others.unset(self.bench);
+        if others.count() > 0 {
+            sched_setaffinity(None, &others).expect("some of our own CPUs");
+        }
+        Pinned { before: self.all }
+    }
+
     /// Pins every thread of a process and of its children. Threads and backends they start later inherit it.
     pub fn pin(&self, pid: u32) {
         let cpus = self.only_bench();

@@ -1,0 +1,180 @@
+//! One server that is switched between perquery's settings, under load throughout: what differs is the setting alone.
+//!
+//! Two servers differ by a percent or two in speed through their places in memory, whatever is loaded. Here the same
+//! server does everything: its imports are pointed past the library ("hooks bypassed"), its control page is switched, and a
+//! thread empties the rings as `perquery record` does.
+
+use crate::connection::Connection;
+use crate::imports::Imports;
+use crate::options::Options;
+use crate::rounds::{Burst, Side};
+use crate::servers::{Instance, Kind};
+use crate::settings::{BYPASSED, Perquery, SWITCHED};
+use clap::Parser;
+use harness::artifacts;
+use harness::cpus::{self, Cpus};
+use perquery_agent::counters::Wanted;
+use perquery_agent::segment::reader::{Mapping, drain, now_ns};
+use perquery_cli::args::{Cli, Verb};
+use perquery_cli::find;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What a server can be switched to.
+#[derive(Clone, Copy)]
+enum State {
+    /// The imports lead past the library.
+    Bypassed,
+    /// Hooks, no capture.
+    Off,
+    /// Capture.
+    On(Wanted),
+}
+
+/// A server, its only client, and what switches it.
+struct Switched {
+    connection: Connection,
+    imports: Vec<Imports>,
+    mapping: Arc<Mapping>,
+    /// Which side's state it is in.
+    at: Option<usize>,
+    _server: Instance,
+}
+
+impl Switched {
+    /// False: it is there already.
+    fn switch(&mut self, to: usize, state: State) -> bool {
+        if self.at == Some(to) {
+            return false;
+        }
+        self.at = Some(to);
+        let segment = self.mapping.segment().expect("it made sense at the start");
+        segment.control().switch_off();
+        self.imports.iter().for_each(|imports| imports.set(!matches!(state, State::Bypassed)));
+        if let State::On(wanted) = state {
+            segment.control().switch_on(&wanted, now_ns());
+        }
+        true
+    }
+}
+
+/// The server in one of its states.
+struct InState {
+    server: Rc<RefCell<Switched>>,
+    number: usize,
+    state: State,
+}
+
+impl InState {
+    /// So many queries after a switch all is as it will stay: a budget has to find its probability first.
+    fn settled_after(&self) -> usize {
+        match self.state {
+            State::On(wanted) if wanted.mask != 0 && wanted.budget_ppm != 0 => 5000,
+            _ => 100,
+        }
+    }
+}
+
+impl Burst for InState {
+    fn burst(&mut self, workload: usize, count: usize) -> Vec<f64> {
+        let mut server = self.server.borrow_mut();
+        if server.switch(self.number, self.state) {
+            server.connection.burst(workload, self.settled_after());
+        }
+        server.connection.burst(workload, count)
+    }
+}
+
+/// The server in all its states, and who empties its rings.
+pub struct Park {
+    /// One per state, "hooks bypassed" first.
+    pub sides: Vec<Side>,
+    collector: Collector,
+}
+
+impl Park {
+    /// Starts a server; why it can't be switched else.
+    pub fn start(kind: Kind, options: &Options, cpus: &Cpus) -> Result<Self, String> {
+        let server = Instance::start(kind, true, &[], None);
+        server.fill();
+        cpus.pin(server.pid());
+        if !options.keep_priority {
+            cpus::raise_priority(server.pid());
+        }
+        let connection = server.ready(1);
+        // A session of PostgreSQL is a process, with imports of its own.
+        let library = artifacts::library();
+        let processes = std::iter::once(server.pid()).chain(harness::proc::children(server.pid()));
+        let imports = processes.map(|pid| Imports::of(pid, &library)).collect::<Result<Vec<_>, _>>()?;
+        let mapping = Arc::new(find::server(server.pid()).map_err(|e| e.to_string())?.mapping);
+        let collector = Collector::start(Arc::clone(&mapping), cpus.clone());
+        let server = Switched { connection, imports, mapping, at: None, _server: server };
+        let server = Rc::new(RefCell::new(server));
+        let names: Vec<&str> = SWITCHED.iter().map(|s| s.name).collect();
+        let wanted = SWITCHED.iter().filter(|s| s.name == BYPASSED || options.wants(s.name, &names));
+        let sides = wanted.enumerate().map(|(number, setting)| {
+            let state = match setting.perquery {
+                Perquery::On(variants) => State::On(wanted_by(variants[0])),
+                Perquery::Absent => State::Bypassed,
+                Perquery::Off | Perquery::OffAfter(_) => State::Off,
+            };
+            let connection = Box::new(InState { server: Rc::clone(&server), number, state });
+            Side { setting: setting.name.to_owned(), connection }
+        });
+        Ok(Park { sides: sides.collect(), collector })
+    }
+
+    /// The records that were taken so far.
+    pub fn records(&self) -> u64 {
+        self.collector.records.load(Ordering::Relaxed)
+    }
+}
+
+/// What `perquery record` asks a server for with these options.
+fn wanted_by(options: &[&str]) -> Wanted {
+    let words = ["perquery", "record", "-p", "1"].iter().chain(options);
+    match Cli::parse_from(words).verb {
+        Verb::Record(record) => record.count.selection().wanted,
+        _ => unreachable!("the verb is record"),
+    }
+}
+
+/// Empties the rings and shows a sign of life, on other CPUs than the server's.
+struct Collector {
+    records: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Collector {
+    /// As often as `perquery record` looks at a server with one busy session.
+    const PAUSE: Duration = Duration::from_millis(16);
+
+    fn start(mapping: Arc<Mapping>, cpus: Cpus) -> Self {
+        let (records, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (taken, stopped) = (Arc::clone(&records), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let _elsewhere = cpus.keep_off_bench();
+            while let (Ok(segment), false) = (mapping.segment(), stopped.load(Ordering::Relaxed)) {
+                segment.control().beat(now_ns());
+                let drained = drain(&segment, |_, _| ());
+                taken.fetch_add(drained.records as u64, Ordering::Relaxed);
+                std::thread::sleep(Self::PAUSE);
+            }
+        });
+        Collector { records, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
