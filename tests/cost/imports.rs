@@ -73,7 +73,8 @@ impl Imports {
     pub fn set(&self, hooked: bool) {
         for slot in &self.slots {
             let to = if hooked { slot.hook } else { slot.original };
-            self.memory.write_all_at(&to.to_le_bytes(), slot.address).expect("it could be opened for writing");
+            // Of a process that has ended meanwhile nothing is left to be pointed anywhere.
+            let _ = self.memory.write_all_at(&to.to_le_bytes(), slot.address);
         }
     }
 }

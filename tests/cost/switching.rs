@@ -11,8 +11,8 @@ use crate::rounds::{Burst, Side};
 use crate::servers::{Instance, Kind};
 use crate::settings::{BYPASSED, Perquery, SWITCHED};
 use clap::Parser;
-use harness::artifacts;
 use harness::cpus::{self, Cpus};
+use harness::{artifacts, proc};
 use perquery_agent::counters::Wanted;
 use perquery_agent::segment::reader::{Mapping, drain, now_ns};
 use perquery_cli::args::{Cli, Verb};
@@ -106,10 +106,7 @@ impl Park {
             cpus::raise_priority(server.pid());
         }
         let connection = server.ready(1);
-        // A session of PostgreSQL is a process, with imports of its own.
-        let library = artifacts::library();
-        let processes = std::iter::once(server.pid()).chain(harness::proc::children(server.pid()));
-        let imports = processes.map(|pid| Imports::of(pid, &library)).collect::<Result<Vec<_>, _>>()?;
+        let imports = imports_of(server.pid())?;
         let mapping = Arc::new(find::server(server.pid()).map_err(|e| e.to_string())?.mapping);
         let collector = Collector::start(Arc::clone(&mapping), cpus.clone());
         let server = Switched { connection, imports, mapping, at: None, _server: server };
@@ -132,6 +129,21 @@ impl Park {
     pub fn records(&self) -> u64 {
         self.collector.records.load(Ordering::Relaxed)
     }
+}
+
+/// The imports of a server and its children: a session of PostgreSQL is a process with imports of its own.
+fn imports_of(pid: u32) -> Result<Vec<Imports>, String> {
+    let library = artifacts::library();
+    let mut found = vec![Imports::of(pid, &library)?];
+    for child in proc::children(pid) {
+        match Imports::of(child, &library) {
+            Ok(imports) => found.push(imports),
+            // The sessions that have filled the tables are still ending.
+            Err(why) if proc::is_alive(child) => return Err(why),
+            Err(_) => {}
+        }
+    }
+    Ok(found)
 }
 
 /// What `perquery record` asks a server for with these options.
