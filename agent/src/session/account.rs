@@ -22,12 +22,14 @@ pub(super) enum Place {
     Answered,
     /// At the start of a command that was there when the thread came to receive it, from the clock at the end of the one before.
     AfterEnd,
-    /// The same of a command that the thread had to wait for.
+    /// The same of a command that the thread had to wait for, and then received without losing the CPU …
     AfterWait,
+    /// … and of one with which it lost the CPU when it had taken it from its socket.
+    AfterWaitPreempted,
 }
 
 /// How many places there are.
-const PLACES: usize = 5;
+const PLACES: usize = 6;
 
 /// So many of the first comparisons tell how far it lags behind …
 const COMPARED_FIRST: u32 = 8;
@@ -81,13 +83,14 @@ impl Account {
     }
 
     fn lag(&mut self, place: Place) -> &mut Lag {
-        let [preempted, waited, answered, after_end, after_wait] = &mut self.lags;
+        let [preempted, waited, answered, after_end, after_wait, after_wait_preempted] = &mut self.lags;
         match place {
             Place::Preempted => preempted,
             Place::Waited => waited,
             Place::Answered => answered,
             Place::AfterEnd => after_end,
             Place::AfterWait => after_wait,
+            Place::AfterWaitPreempted => after_wait_preempted,
         }
     }
 
@@ -133,6 +136,24 @@ impl Account {
         }
         lag.doubt_more(DOUBT);
         false
+    }
+
+    /// What else was said at `place` was so.
+    #[inline]
+    pub fn agree(&mut self, place: Place) {
+        let lag = self.lag(place);
+        lag.doubt = lag.doubt.saturating_sub(1);
+    }
+
+    /// It was not. Once may be: somebody else had the CPU, too. Soon again: from the beginning.
+    #[cold]
+    pub fn doubt(&mut self, place: Place) {
+        let lag = self.lag(place);
+        if lag.doubt == 0 {
+            lag.doubt = DISAGREEMENT;
+        } else {
+            self.disagree(place);
+        }
     }
 
     /// What else was said at `place` was not so: from the beginning.
@@ -220,6 +241,29 @@ mod tests {
         assert!(!account.compare(Place::Answered, 9_000_000, 9_100_000));
         assert_eq!(account.clock_ns(Place::Answered, 0).0, before);
         assert!(account.is_asked(Place::Answered));
+    }
+
+    #[test]
+    fn what_is_wrong_now_and_then_costs_nothing_and_what_is_wrong_often_is_asked_again() {
+        let mut account = Account::new();
+        for n in 0..200 {
+            ask(&mut account, 1_000_000 + n * 30_000, 3_000);
+        }
+        let is_compared = |account: &mut Account| account.clock_ns(Place::Answered, 0).1;
+        for n in 0..100 {
+            account.doubt(Place::Answered);
+            assert!(account.is_asked(Place::Answered));
+            // One of 128 is anyway.
+            assert!(!is_compared(&mut account) || n > 0, "{n}");
+            (0..DISAGREEMENT).for_each(|_| account.agree(Place::Answered));
+        }
+        account.clock_ns(Place::Answered, 0);
+        account.doubt(Place::Answered);
+        account.doubt(Place::Answered);
+        assert!(account.is_asked(Place::Answered) && is_compared(&mut account), "twice in a row");
+        account.clock_ns(Place::Answered, 0);
+        account.doubt(Place::Answered);
+        assert!(!account.is_asked(Place::Answered), "it is of no use");
     }
 
     #[test]

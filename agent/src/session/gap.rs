@@ -6,8 +6,9 @@
 //! end says. Where they do differ, starts are read again for some time. Faults are counted from the end of the command
 //! before, as they are where a command was there already: what comes in between is that it is received.
 //!
-//! That the switches are divided rightly is also proven by most commands themselves: one that was switched in sending its
-//! answer, and nowhere else, as is seen without a reading, has just that switch; the others were the gap's.
+//! That the switches are divided rightly is also proven by most commands themselves: one that was not switched, as is seen
+//! without a reading, has none; one that was switched in sending its answer, and nowhere else, has just that. The others
+//! were the gap's.
 
 use super::account::Place;
 use super::thread::Thread;
@@ -15,33 +16,51 @@ use crate::counters::Reading;
 
 /// A longer gap is read: who waits long may be woken for nothing meanwhile. 131 µs.
 const GAP_MAX_NS: u64 = 1 << 17;
+/// So many gaps in a row may add what they differ from each other to what is not known of the clock.
+const UNASKED_MAX: u8 = 8;
 
 /// What is known of the time between a thread's chosen commands.
 pub(super) struct Gap {
     /// The CPU clock at the end of the last command, where it was asked, and CLOCK_MONOTONIC then.
     end_cpu_ns: Option<u64>,
     end_ns: u64,
-    /// The thread has found its socket empty since.
+    /// So many commands have ended since the clock, or the account of it, was asked.
+    unasked: u8,
+    /// The thread has found its socket empty since …
     waits: bool,
+    /// … and has waited for it, since when switches are watched for.
+    waited: bool,
+    /// It was switched before the present command began, as far back as that is watched for.
+    switched: bool,
     /// The present command starts from the last one's end: the place of the gap before it.
     assumed: Option<Place>,
-    /// The switches of a gap, voluntary and involuntary: of one without a wait, and of one with it.
-    switches: [[u64; 2]; 2],
+    /// The switches of a gap, voluntary and involuntary: of one without a wait, and of those with one.
+    switches: [[u64; 2]; 3],
 }
 
 impl Gap {
     /// Nothing is known.
     pub const fn new() -> Self {
-        Gap { end_cpu_ns: None, end_ns: 0, waits: false, assumed: None, switches: [[0; 2]; 2] }
+        Gap { end_cpu_ns: None, end_ns: 0, unasked: 0, waits: false, waited: false, switched: false, assumed: None, switches: [[0; 2]; 3] }
     }
 
-    fn place(&self) -> Place {
-        if self.waits { Place::AfterWait } else { Place::AfterEnd }
+    /// `None`: nobody has seen where in it the thread was switched.
+    fn place(&self) -> Option<Place> {
+        match (self.waits, self.waited, self.switched) {
+            (false, _, true) => Some(Place::AfterEnd),
+            (true, true, true) => Some(Place::AfterWaitPreempted),
+            (true, true, false) => Some(Place::AfterWait),
+            (true, false, _) | (false, _, false) => None,
+        }
     }
 
     fn switches(&mut self, place: Place) -> &mut [u64; 2] {
-        let [without, with] = &mut self.switches;
-        if place == Place::AfterWait { with } else { without }
+        let [without, with, with_another] = &mut self.switches;
+        match place {
+            Place::AfterWait => with,
+            Place::AfterWaitPreempted => with_another,
+            _ => without,
+        }
     }
 
     /// True when the present command starts from the last one's end.
@@ -63,16 +82,20 @@ impl Gap {
         self.assumed.is_some_and(|place| self.switches(place).iter().sum::<u64>() == 1)
     }
 
-    /// A command begins.
+    /// A command begins; `switched`: the thread was switched since switches are watched for. True: it was in the gap.
     #[inline]
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, switched: bool) -> bool {
         self.assumed = None;
+        self.switched = switched;
+        switched || self.waits && self.waited
     }
 
-    /// A chosen command ended at `now_ns`, where the CPU clock is known to be `cpu_ns`.
+    /// A chosen command ended at `now_ns`, where the CPU clock is known to be `cpu_ns`; `asked`: it, or the account of it, has
+    /// just said so.
     #[inline]
-    pub fn end(&mut self, now_ns: u64, cpu_ns: Option<u64>) {
-        (self.end_cpu_ns, self.end_ns, self.waits) = (cpu_ns, now_ns, false);
+    pub fn end(&mut self, now_ns: u64, cpu_ns: Option<u64>, asked: bool) {
+        self.unasked = if asked { 0 } else { self.unasked.saturating_add(1) };
+        (self.end_cpu_ns, self.end_ns, self.waits, self.waited) = (cpu_ns, now_ns, false, false);
     }
 }
 
@@ -83,14 +106,26 @@ impl Thread {
         self.measuring.gap.waits = true;
     }
 
+    /// The thread has waited until there was something to read. What comes now is looked at by itself: how often the thread loses
+    /// the CPU to its client differs from one time to the next.
+    #[inline]
+    pub fn has_waited(&mut self) {
+        let m = &mut self.measuring;
+        if m.gap.waits {
+            m.gap.waited = true;
+            m.cpu.watch();
+        }
+    }
+
     /// The work that starts at `now_ns` is a command that follows the last one, and the thread was switched in between. When it
     /// starts, once all is known without a reading or was read for comparison; `None`: it has to be read.
     #[inline]
     pub(super) fn begin_after_gap(&mut self, now_ns: u64) -> Option<u64> {
         let m = &mut self.measuring;
         let end_cpu_ns = m.gap.end_cpu_ns.take()?;
-        let place = m.gap.place();
+        let place = m.gap.place()?;
         if now_ns.wrapping_sub(m.gap.end_ns) > GAP_MAX_NS
+            || m.gap.unasked > UNASKED_MAX
             || !self.counters.made(&self.end)
             || !m.account.is_asked(place)
         {
@@ -126,14 +161,16 @@ impl Thread {
         started_ns
     }
 
-    /// The work that was chosen ended: do its readings agree with what was taken to be the gap's?
+    /// The work that was chosen ended, and is known to have been switched so often: do its readings agree with what was taken to
+    /// be the gap's?
     #[inline]
-    pub(super) fn check_gap(&mut self) {
-        let m = &mut self.measuring;
-        let Some(place) = m.gap.assumed else { return };
-        // Switched in sending its answer, and nowhere else, it has just that switch.
-        if m.resumed_ns != 0 && switches_between(&self.start, &self.end).iter().sum::<u64>() != 1 {
-            m.account.disagree(place);
+    pub(super) fn check_gap(&mut self, switches: Option<u64>) {
+        let (Some(place), Some(switches)) = (self.measuring.gap.assumed, switches) else { return };
+        let found: u64 = switches_between(&self.start, &self.end).iter().sum();
+        if found == switches {
+            self.measuring.account.agree(place);
+        } else {
+            self.measuring.account.doubt(place);
         }
     }
 }

@@ -38,6 +38,17 @@ pub(crate) struct Measured {
     pub cpu_for_free: bool,
 }
 
+/// Where a thread's last command was recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Recorded {
+    /// The opening of counters in which that was.
+    pub opening: u32,
+    /// Words that had been written to the ring at the first record of that opening.
+    pub from_words: u64,
+    /// The page of memory.
+    pub page: usize,
+}
+
 /// What a thread keeps from one piece of work to the next.
 pub(super) struct Measuring {
     pub(super) cpu: CpuClock,
@@ -59,8 +70,8 @@ pub(super) struct Measuring {
     pub(super) sending: Sending,
     /// What getrusage said at the end of the last command is where the next one starts from.
     pub(super) usage_serves: bool,
-    /// The opening of counters in which the last command was recorded, and the page that its record went to.
-    pub(super) recorded: (u32, usize),
+    /// Where the last command was recorded.
+    pub(super) recorded: Recorded,
     /// How long it is still worth to watch for switches; below 0, for how long it was not.
     pub(super) watch: i32,
     /// The present work is watched whether it was chosen or not.
@@ -85,7 +96,7 @@ impl Measuring {
             resumed_ns: 0,
             sending: Sending::new(),
             usage_serves: false,
-            recorded: (0, 0),
+            recorded: Recorded { opening: 0, from_words: 0, page: 0 },
             watch: WATCH_TRUST,
             watched_anyway: true,
             one: 1.0,
@@ -142,11 +153,11 @@ impl Thread {
         self.measuring.resumed_ns = 0;
         self.measuring.untouched = false;
         self.measuring.sending.begin();
-        self.measuring.gap.begin();
         let usage_serves = core::mem::replace(&mut self.measuring.usage_serves, false) && is_command;
+        let switched = self.measuring.cpu.was_switched();
         let follows = core::mem::replace(&mut self.measuring.ended, false)
-            && is_command
-            && self.measuring.cpu.was_switched();
+            & self.measuring.gap.begin(switched)
+            & is_command;
         self.measuring.is_command = is_command;
         if weight > 0.0 {
             if !self.open {

@@ -65,6 +65,7 @@ impl<'a> Server<'a> {
             let mut one = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             // SAFETY: one valid entry.
             unsafe { libc::poll(&mut one, 1, -1) };
+            self.thread.has_waited();
         }
     }
 

@@ -9,7 +9,7 @@ use super::thread::Thread;
 use crate::counters::{CPU_NS, USAGE_MASK, delta};
 use crate::segment::Lane;
 
-use super::measure::PERF_MASK;
+use super::measure::{PERF_MASK, Recorded};
 
 /// The price of a reading at the end is measured at one of so many; at the start it takes no clock of its own.
 const PRICED_OF: u32 = 8;
@@ -143,7 +143,9 @@ impl Thread {
                 self.counters.read_without(1 << CPU_NS, &mut self.end);
                 delta(&self.start, &self.end, &mut self.counts);
             }
-            self.measuring.gap.end(now_ns, None);
+            let end_cpu_ns = self.measuring.start_cpu_ns.map(|cpu_ns| cpu_ns + inside_ns);
+            self.check_gap(Some(0));
+            self.measuring.gap.end(now_ns, end_cpu_ns, false);
             self.measuring.sending.end(false);
         } else {
             let end_cpu_ns = match self.measuring.resumed_ns {
@@ -153,7 +155,7 @@ impl Thread {
                 _ => None,
             };
             let in_answer = end_cpu_ns.is_some() && self.measuring.resumed_ns != 0;
-            // Not switched, and so nothing was asked that the next command could start from.
+            // Not switched after all, and so the account was not asked.
             let stayed = end_cpu_ns.is_some() && !in_answer;
             let end_cpu_ns = end_cpu_ns.or_else(|| self.read_end(now_ns));
             delta(&self.start, &self.end, &mut self.counts);
@@ -161,8 +163,8 @@ impl Thread {
                 // The end's call finds colder caches than the start's, and its value comes later.
                 self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
             }
-            self.check_gap();
-            self.measuring.gap.end(now_ns, end_cpu_ns.filter(|_| !stayed));
+            self.check_gap(if stayed { Some(0) } else { in_answer.then_some(1) });
+            self.measuring.gap.end(now_ns, end_cpu_ns, !stayed);
             self.measuring.sending.end(in_answer);
         }
         if self.measuring.readings.is_multiple_of(PRICED_OF) {
@@ -202,13 +204,21 @@ impl Thread {
         Some(cpu_ns)
     }
 
-    /// The faults and switches at the end of the command just recorded are those at the start of the next, unless we had
-    /// faults of our own since: our first record of a capture, or one that went to another page of the ring.
+    /// The faults and switches at the end of the command just recorded are those at the start of the next, unless we may have
+    /// had faults of our own since: at our first record of a capture, and at one on another page of the ring, before each of them
+    /// was written to once.
     #[inline]
     pub(super) fn serve_usage(&mut self, lane: &Lane<'_>) {
-        let recorded = (self.counters.opening(), lane.ring().page());
-        let same = core::mem::replace(&mut self.measuring.recorded, recorded) == recorded;
-        self.measuring.ended = self.measuring.is_command;
-        self.measuring.usage_serves = same && self.measuring.is_command;
+        let (opening, ring, m) = (self.counters.opening(), lane.ring(), &mut self.measuring);
+        let page = ring.page();
+        let written = ring.written_words();
+        let same = m.recorded.opening == opening;
+        if !same {
+            m.recorded = Recorded { opening, from_words: written, page };
+        }
+        let here = core::mem::replace(&mut m.recorded.page, page) == page;
+        let known = same && (here || written.wrapping_sub(m.recorded.from_words) >= ring.length());
+        m.ended = m.is_command;
+        m.usage_serves = known && m.is_command;
     }
 }

@@ -11,7 +11,7 @@
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
 use crate::real::{Hot, Original, hot, real, system_call};
-use crate::thread::{runs_a_query, with};
+use crate::thread::{runs_a_query, with, with_known};
 use crate::{ENGINE, HOME};
 use core::ffi::{c_int, c_void};
 use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
@@ -58,11 +58,19 @@ fn wait_begin_captured() -> Option<u64> {
 /// its client. The list is looked at only now, when the kernel has found it to be readable.
 #[inline]
 unsafe fn waited(since_ns: Option<u64>, list: *const pollfd, n: nfds_t, answer: c_int) {
-    let Some(since_ns) = since_ns else { return };
+    let Some(since_ns) = since_ns else { return waited_between_queries(answer) };
     if n == 1 && answer >= 0 {
         // SAFETY: the kernel has read and written the list's one entry.
         let fd = unsafe { (*list).fd };
         with(|engine, t| engine.client_wait_end(t, fd, since_ns));
+    }
+}
+
+/// After a wait outside of a query, most likely for the next one.
+#[inline]
+fn waited_between_queries(answer: c_int) {
+    if answer > 0 && ENGINE.reads_all() {
+        with_known(|_, t| t.has_waited());
     }
 }
 
@@ -174,8 +182,30 @@ pub unsafe extern "C-unwind" fn epoll_wait(
     room: c_int,
     timeout_ms: c_int,
 ) -> c_int {
+    /// While capture is on.
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
+    unsafe extern "C-unwind" fn captured(
+        poller: c_int,
+        events: *mut epoll_event,
+        room: c_int,
+        timeout_ms: c_int,
+    ) -> c_int {
+        // SAFETY: the original's type, and the caller's own arguments.
+        let answer = unsafe {
+            hot!(HOME.waits.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
+                poller, events, room, timeout_ms,
+            )
+        };
+        waited_between_queries(answer);
+        answer
+    }
     if ENGINE.process().may_change_sessions() {
         leaves_its_query();
+    }
+    if ENGINE.capture() != 0 {
+        // SAFETY: the caller's own arguments.
+        return unsafe { captured(poller, events, room, timeout_ms) };
     }
     // SAFETY: the original's type, and the caller's own arguments.
     unsafe {
