@@ -69,19 +69,6 @@ impl Gap {
         self.assumed.is_some()
     }
 
-    /// The present command starts from the last one's end, after a gap with a wait and one switch.
-    #[cfg(all(test, feature = "reader"))]
-    pub fn assume_one_switch(&mut self) {
-        self.assumed = Some(Place::AfterWait);
-        *self.switches(Place::AfterWait) = [1, 0];
-    }
-
-    /// True when the present command starts from the last one's end, after a gap with one switch.
-    #[inline]
-    pub fn is_one_switch(&mut self) -> bool {
-        self.assumed.is_some_and(|place| self.switches(place).iter().sum::<u64>() == 1)
-    }
-
     /// A command begins; `switched`: the thread was switched since switches are watched for. True: it was in the gap.
     #[inline]
     pub fn begin(&mut self, switched: bool) -> bool {

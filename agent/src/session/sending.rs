@@ -1,21 +1,18 @@
 //! The sending of an answer, in which a thread that shares its CPU with its client is switched every time.
 //!
 //! Where a command is switched in sending its answer, and nowhere else, the kernel's [account](super::account) says at its end what
-//! CPU time it took. Whether it was, is seen at the switch; but to a thread that watches each switch costs more. So after some
-//! such commands in a row nobody watches while an answer is sent, and the switches that the reading at the end counts say
-//! it: before and after the thread is watched, so all of them fell into the sending. What came before the sending is known to
-//! be CPU time, whatever the account says.
+//! CPU time it took. Whether it was, is seen at the switch; but to a thread that watches each switch costs more. So after such a
+//! command nobody watches while the next one's answer is sent, and the switches that the reading at the end counts say it:
+//! before and after the thread is watched, so all of them fell into the sending. What came before the sending is known to be
+//! CPU time, whatever the account says.
 
 use super::gap::switches_between;
 use super::thread::Thread;
 
-/// So many commands in a row have to be switched in sending their answers, and nowhere else.
-const TRUST: u8 = 4;
-
 /// What is known of the sending of a thread's answers.
 pub(super) struct Sending {
-    /// So many commands in a row were switched in it, and nowhere else; no more than [`TRUST`].
-    switched: u8,
+    /// The last command was switched in it, and nowhere else.
+    switched: bool,
     /// Nobody watched while the present command's answer was sent.
     unwatched: bool,
     /// CLOCK_MONOTONIC right before.
@@ -25,7 +22,7 @@ pub(super) struct Sending {
 impl Sending {
     /// Nothing is known.
     pub const fn new() -> Self {
-        Sending { switched: 0, unwatched: false, from_ns: 0 }
+        Sending { switched: false, unwatched: false, from_ns: 0 }
     }
 
     /// True when nobody watched while the present command's answer was sent.
@@ -43,7 +40,7 @@ impl Sending {
     /// Work ended that was chosen; `in_answer`: it was switched in sending its answer, and nowhere else.
     #[inline]
     pub fn end(&mut self, in_answer: bool) {
-        self.switched = if in_answer { (self.switched + 1).min(TRUST) } else { 0 };
+        self.switched = in_answer;
     }
 }
 
@@ -53,7 +50,7 @@ impl Thread {
     pub(super) fn before_answer(&mut self) {
         let m = &mut self.measuring;
         m.untouched = m.resumed_ns == 0 && m.cpu.holds();
-        if m.untouched && m.sending.switched == TRUST && m.gap.is_one_switch() {
+        if m.untouched && m.sending.switched && m.start_cpu_ns.is_some() {
             m.sending.unwatched = true;
             m.sending.from_ns = self.write_ns;
             m.cpu.rest();
@@ -95,19 +92,16 @@ mod tests {
     use std::eprintln;
 
     #[test]
-    fn only_answers_that_have_switched_the_thread_several_times_in_a_row_are_sent_unwatched() {
+    fn an_answer_is_sent_unwatched_after_one_that_has_switched_the_thread() {
         if !look_up() {
             return eprintln!("skipped: no rseq area here (glibc before 2.35, or valgrind)");
         }
         let mut thread = Thread::new();
-        let mut send = |switched_before: &[bool], one_switch: bool| {
+        let mut send = |switched_before: &[bool], start_is_known: bool| {
             let m = &mut thread.measuring;
             m.sending = Sending::new();
-            (m.resumed_ns, m.gap) = (0, super::super::gap::Gap::new());
+            (m.resumed_ns, m.start_cpu_ns) = (0, start_is_known.then_some(1));
             switched_before.iter().for_each(|&switched| m.sending.end(switched));
-            if one_switch {
-                m.gap.assume_one_switch();
-            }
             // Whoever takes the CPU right here ends the watch.
             while !m.cpu.holds() {
                 m.cpu.watch();
@@ -123,10 +117,11 @@ mod tests {
             );
             unwatched
         };
-        assert!((0..3).any(|_| send(&[true; 4], true)));
-        assert!(!send(&[true; 4], false), "the gap's switches are not known to be one");
-        assert!(!send(&[true; 3], true));
-        assert!(!send(&[true, true, true, true, false, true, true, true], true), "one stayed");
+        assert!((0..3).any(|_| send(&[true], true)));
+        assert!((0..3).any(|_| send(&[false, true], true)));
+        assert!(!send(&[true], false), "nothing was read at its start");
+        assert!(!send(&[], true));
+        assert!(!send(&[true, true, false], true), "the last one stayed");
     }
 
     #[test]
@@ -143,7 +138,7 @@ mod tests {
     fn what_came_before_an_unwatched_sending_is_cpu_time() {
         let mut thread = Thread::new();
         thread.measuring.start_cpu_ns = Some(70_000);
-        thread.measuring.sending = Sending { switched: TRUST, unwatched: true, from_ns: 1_006_000 };
+        thread.measuring.sending = Sending { switched: true, unwatched: true, from_ns: 1_006_000 };
         assert_eq!(thread.cpu_ns_before_sending(1_010_000, 10_000), 76_000);
         thread.measuring.sending.unwatched = false;
         assert_eq!(thread.cpu_ns_before_sending(1_010_000, 10_000), 0);
