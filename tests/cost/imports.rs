@@ -105,9 +105,11 @@ fn bias(mapped: &Mapped, elf: &ElfFile64<'_, object::LittleEndian>) -> u64 {
 /// (IFUNC): their symbol is not their address.
 fn functions(mapped: &Mapped) -> Result<HashMap<String, u64>, String> {
     let bytes = std::fs::read(&mapped.path).map_err(|e| format!("{}: {e}", mapped.path))?;
-    let elf = ElfFile64::<object::LittleEndian>::parse(&*bytes).map_err(|e| format!("{}: {e}", mapped.path))?;
+    let elf =
+        ElfFile64::<object::LittleEndian>::parse(&*bytes).map_err(|e| format!("{}: {e}", mapped.path))?;
     let bias = bias(mapped, &elf);
-    let functions = elf.dynamic_symbols().filter(|s| s.is_definition() && s.kind() == object::SymbolKind::Text);
+    let functions =
+        elf.dynamic_symbols().filter(|s| s.is_definition() && s.kind() == object::SymbolKind::Text);
     let named = functions.filter_map(|s| Some((s.name().ok()?.to_owned(), bias.wrapping_add(s.address()))));
     Ok(named.collect())
 }

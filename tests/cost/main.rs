@@ -161,7 +161,13 @@ impl Run {
         }
         for (number, found) in measured.into_iter().enumerate() {
             let Some(found) = found else { continue };
-            let table = Table::of(kind.name_switched(), names[number], Some(self.options.queries), &found, &mut self.random);
+            let table = Table::of(
+                kind.name_switched(),
+                names[number],
+                Some(self.options.queries),
+                &found,
+                &mut self.random,
+            );
             println!("{}", table.text());
             self.tables.push(table);
         }

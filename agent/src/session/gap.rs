@@ -41,7 +41,16 @@ pub(super) struct Gap {
 impl Gap {
     /// Nothing is known.
     pub const fn new() -> Self {
-        Gap { end_cpu_ns: None, end_ns: 0, unasked: 0, waits: false, waited: false, switched: false, assumed: None, switches: [[0; 2]; 3] }
+        Gap {
+            end_cpu_ns: None,
+            end_ns: 0,
+            unasked: 0,
+            waits: false,
+            waited: false,
+            switched: false,
+            assumed: None,
+            switches: [[0; 2]; 3],
+        }
     }
 
     /// `None`: nobody has seen where in it the thread was switched.
@@ -166,4 +175,39 @@ impl Thread {
 pub(super) fn switches_between(from: &Reading, to: &Reading) -> [u64; 2] {
     let ([voluntary, involuntary], [voluntary_before, involuntary_before]) = (to.switches(), from.switches());
     [voluntary.saturating_sub(voluntary_before), involuntary.saturating_sub(involuntary_before)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The place of a gap in which this happened, as its command finds it.
+    fn place(waits: bool, waited: bool, switched: bool) -> (bool, Option<Place>) {
+        let mut gap = Gap::new();
+        gap.end(1_000, Some(500), true);
+        (gap.waits, gap.waited) = (waits, waited);
+        (gap.begin(switched), gap.place())
+    }
+
+    #[test]
+    fn gaps_are_told_apart_by_whether_the_thread_waited_and_then_lost_the_cpu() {
+        assert_eq!(place(false, false, true), (true, Some(Place::AfterEnd)));
+        assert_eq!(place(true, true, false), (true, Some(Place::AfterWait)));
+        assert_eq!(place(true, true, true), (true, Some(Place::AfterWaitPreempted)));
+        assert_eq!(place(true, false, true), (true, None), "it waited in a call that nobody sees");
+        assert_eq!(place(false, false, false), (false, None), "nothing happened");
+    }
+
+    #[test]
+    fn a_command_ends_what_was_seen_of_the_gap_before_it() {
+        let mut gap = Gap::new();
+        (gap.waits, gap.waited) = (true, true);
+        gap.end(1_000, Some(500), false);
+        assert!(!gap.begin(false));
+        assert_eq!(gap.unasked, 1);
+        (0..300).for_each(|_| gap.end(1_000, Some(500), false));
+        assert!(gap.unasked > UNASKED_MAX, "the clock is asked again");
+        gap.end(1_000, Some(500), true);
+        assert_eq!(gap.unasked, 0);
+    }
 }
