@@ -70,10 +70,11 @@ struct InState {
 }
 
 impl InState {
-    /// So many queries after a switch all is as it will stay: a budget has to find its probability first.
+    /// So many queries after a switch all is as it will stay: a budget has to find its probability first, and who reads all has to
+    /// know each page of its ring.
     fn settled_after(&self) -> usize {
         match self.state {
-            State::On(wanted) if wanted.mask != 0 && wanted.budget_ppm != 0 => 5000,
+            State::On(wanted) if wanted.mask != 0 => 6200,
             _ => 100,
         }
     }
