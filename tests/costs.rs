@@ -227,3 +227,42 @@ fn postgresql_says_the_same_of_sleeping_failing_and_being_cancelled() {
     let three = report.rows().find(|row| row.text().contains("three")).expect("the command");
     assert_eq!((three.calls(), three.count("statements"), three.count("rows_returned")), (1, 3, 3));
 }
+
+/// A PostgreSQL backend waits for a lock in the same call as for its next command.
+#[test]
+fn waiting_for_a_lock_is_not_taken_for_waiting_for_the_command() {
+    if let Some(reason) = postgres::unavailable() {
+        harness::skip(module_path!(), &reason);
+        return;
+    }
+    const TURNS: f64 = 5.0;
+    let waiting = "SELECT 0 FROM pg_advisory_lock(4711)";
+    let server = postgres::Postgres::start(&postgres::Options::default());
+    let (mut holder, mut waiter, mut watcher) = (server.client(), server.client(), server.client());
+    let path = server.directory.path().join("lock.pq");
+    let recording = Recording::start_with(server.pid, path, &["--exact"]);
+    for _ in 0..TURNS as usize {
+        holder.batch_execute("SELECT pg_advisory_lock(4711)").expect("a lock");
+        std::thread::scope(|scope| {
+            let waiter = &mut waiter;
+            scope.spawn(move || {
+                (0..20).for_each(|_| waiter.batch_execute("SELECT 1").expect("a plain query"));
+                waiter.batch_execute(waiting).expect("a lock, in the end");
+                waiter.batch_execute("SELECT pg_advisory_unlock(4711)").expect("its own lock");
+            });
+            wait_for("the other session to wait for the lock", SOON, || {
+                let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+                let waits: i64 = watcher.query_one(count, &[]).expect("a plain query").get(0);
+                (waits > 0).then_some(())
+            });
+            holder
+                .batch_execute("SELECT pg_sleep(0.1); SELECT pg_advisory_unlock(4711)")
+                .expect("its own lock");
+        });
+    }
+    let report = recording.stop("digest");
+    let row = report.row(waiting);
+    assert!(row.latency_ns("min_ns") >= 100e6, "{:#}", row.json);
+    assert!(row.counter("cpu_ns") / TURNS < 20e6, "it waited: {:#}", row.json);
+    assert!(row.counter("switches_voluntary") >= TURNS, "and gave up the CPU for it: {:#}", row.json);
+}

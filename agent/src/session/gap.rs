@@ -99,15 +99,17 @@ impl Thread {
     /// The thread found nothing to read. Told of a capture that reads all.
     #[inline]
     pub fn found_nothing(&mut self) {
-        self.measuring.gap.waits = true;
+        self.measuring.gap.waits = !self.runs_a_query();
     }
 
     /// The thread has waited until there was something to read. What comes now is looked at by itself: how often the thread loses
     /// the CPU to its client differs from one time to the next.
     #[inline]
     pub fn has_waited(&mut self) {
+        // In a query it waits for something else, and that it was switched then has to stay known.
+        let between = !self.runs_a_query();
         let m = &mut self.measuring;
-        if m.gap.waits {
+        if between && m.gap.waits {
             m.gap.waited = true;
             m.cpu.watch();
         }
