@@ -47,6 +47,14 @@ fn nothing_measured(workloads: &[Workload]) -> Vec<Option<Measured>> {
     (0..workloads.len() + 1).map(|_| None).collect()
 }
 
+/// Adds the rounds of another set of servers.
+fn add(to: &mut Option<Measured>, found: Measured) {
+    match to {
+        Some(before) => before.extend(found),
+        empty => *empty = Some(found),
+    }
+}
+
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
@@ -133,11 +141,11 @@ impl Run {
 
     /// One server at a time, switched between the settings, with the point selects.
     fn switched(&mut self, kind: Kind) {
-        const SELECTS: usize = 2;
         let names = servers::WORKLOADS.map(|workload| workload.name);
+        let selects = (0..names.len()).filter(|&number| servers::WORKLOADS[number].weight == 1);
         let wanted: Vec<usize> =
-            (0..SELECTS).filter(|&number| self.options.wants(names[number], &names)).collect();
-        let mut measured: [Option<Measured>; SELECTS] = [None, None];
+            selects.filter(|&number| self.options.wants(names[number], &names)).collect();
+        let mut measured = nothing_measured(&servers::WORKLOADS);
         for _ in 0..self.options.restarts {
             let mut park = match switching::Park::start(kind, &self.options, &self.cpus) {
                 Ok(park) => park,
@@ -153,24 +161,10 @@ impl Run {
                 if park.records() == 0 && found.settings.iter().any(|name| name.starts_with("on")) {
                     return self.skip(kind.name_switched(), "switched on, it records nothing");
                 }
-                match &mut measured[number] {
-                    Some(before) => before.extend(found),
-                    empty => *empty = Some(found),
-                }
+                add(&mut measured[number], found);
             }
         }
-        for (number, found) in measured.into_iter().enumerate() {
-            let Some(found) = found else { continue };
-            let table = Table::of(
-                kind.name_switched(),
-                names[number],
-                Some(self.options.queries),
-                &found,
-                &mut self.random,
-            );
-            println!("{}", table.text());
-            self.tables.push(table);
-        }
+        self.conclude(kind.name_switched(), &servers::WORKLOADS, measured);
     }
 
     fn applications(&mut self) {
@@ -206,18 +200,12 @@ impl Run {
             let rounds =
                 if workload.weight > 10 { self.options.rounds.div_ceil(4) } else { self.options.rounds };
             let found = measure(sides, number, queries, rounds, &mut self.random);
-            match &mut measured[number] {
-                Some(before) => before.extend(found),
-                empty => *empty = Some(found),
-            }
+            add(&mut measured[number], found);
         }
         if sustained && self.options.wants(workloads[0].name, &names) {
             let rounds = self.options.rounds.div_ceil(5);
             let found = measure_sustained(sides, &settings::SUSTAINED, 0, rounds, &mut self.random);
-            match &mut measured[workloads.len()] {
-                Some(before) => before.extend(found),
-                empty => *empty = Some(found),
-            }
+            add(&mut measured[workloads.len()], found);
         }
     }
 

@@ -140,9 +140,7 @@ impl<'a> Slot<'a> {
 }
 
 impl<'a> Ring<'a> {
-    /// Words of the ring.
-    #[inline]
-    pub fn length(&self) -> u64 {
+    fn length(&self) -> u64 {
         self.words.len() as u64
     }
 
@@ -152,12 +150,6 @@ impl<'a> Ring<'a> {
         // Relaxed: only this side writes `head`.
         let last = self.head.load(Ordering::Relaxed).wrapping_sub(1) & (self.length() - 1);
         (self.words.as_ptr().addr() + last as usize * 8) / 4096
-    }
-
-    /// How many words the producer has written since the ring was made.
-    #[inline]
-    pub fn written_words(&self) -> u64 {
-        self.head.load(Ordering::Relaxed)
     }
 
     /// Room for a record of `n` words, its header word already set, or `None`: the ring is full, or the other side's

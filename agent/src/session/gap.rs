@@ -16,12 +16,12 @@ use crate::counters::Reading;
 
 /// A longer gap is read: who waits long may be woken for nothing meanwhile. 131 µs.
 const GAP_MAX_NS: u64 = 1 << 17;
-/// So many gaps in a row may add what they differ from each other to what is not known of the clock.
+/// So many commands in a row may end without anybody asking the clock: each gap adds what it differs from the usual one.
 const UNASKED_MAX: u8 = 8;
 
 /// What is known of the time between a thread's chosen commands.
 pub(super) struct Gap {
-    /// The CPU clock at the end of the last command, where it was asked, and CLOCK_MONOTONIC then.
+    /// The CPU clock at the end of the last command, where it is known, and CLOCK_MONOTONIC then.
     end_cpu_ns: Option<u64>,
     end_ns: u64,
     /// So many commands have ended since the clock, or the account of it, was asked.
@@ -78,7 +78,8 @@ impl Gap {
         self.assumed.is_some()
     }
 
-    /// A command begins; `switched`: the thread was switched since switches are watched for. True: it was in the gap.
+    /// A command begins; `switched`: the thread was switched since switches are watched for. True: it was switched since the last
+    /// command's end.
     #[inline]
     pub fn begin(&mut self, switched: bool) -> bool {
         self.assumed = None;

@@ -38,15 +38,30 @@ pub(crate) struct Measured {
     pub cpu_for_free: bool,
 }
 
-/// Where a thread's last command was recorded.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Where a thread's commands were recorded: pages of memory that it has written to, so that no fault comes of the next record there.
 pub(super) struct Recorded {
     /// The opening of counters in which that was.
-    pub opening: u32,
-    /// Words that had been written to the ring at the first record of that opening.
-    pub from_words: u64,
-    /// The page of memory.
-    pub page: usize,
+    opening: u32,
+    /// The first and the last page; all between them too.
+    pages: [usize; 2],
+}
+
+impl Recorded {
+    /// Nothing was recorded.
+    pub const NOTHING: Recorded = Recorded { opening: 0, pages: [0; 2] };
+
+    /// In this `opening` of counters a command was recorded on `page`. True: not for the first time.
+    #[inline]
+    pub fn knows(&mut self, opening: u32, page: usize) -> bool {
+        let [first, last] = self.pages;
+        let same = core::mem::replace(&mut self.opening, opening) == opening;
+        if same && (first..=last).contains(&page) {
+            return true;
+        }
+        // A ring that was emptied is written from its start again: what lies further on may never have been written to.
+        self.pages = if same && page == last + 1 { [first, page] } else { [page; 2] };
+        false
+    }
 }
 
 /// What a thread keeps from one piece of work to the next.
@@ -70,7 +85,7 @@ pub(super) struct Measuring {
     pub(super) sending: Sending,
     /// What getrusage said at the end of the last command is where the next one starts from.
     pub(super) usage_serves: bool,
-    /// Where the last command was recorded.
+    /// Where commands were recorded.
     pub(super) recorded: Recorded,
     /// How long it is still worth to watch for switches; below 0, for how long it was not.
     pub(super) watch: i32,
@@ -96,7 +111,7 @@ impl Measuring {
             resumed_ns: 0,
             sending: Sending::new(),
             usage_serves: false,
-            recorded: Recorded { opening: 0, from_words: 0, page: 0 },
+            recorded: Recorded::NOTHING,
             watch: WATCH_TRUST,
             watched_anyway: true,
             one: 1.0,
@@ -304,5 +319,24 @@ impl Thread {
             self.sampler.probability_ppm()
         };
         lane.note_account(weight > 0.0, measured.cpu_for_free, paid_ns, probability_ppm);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn a_page_of_the_ring_is_known_once_it_was_written_to_in_this_capture() {
+        let mut recorded = Recorded::NOTHING;
+        let mut known = |opening, pages: &[usize]| -> Vec<bool> {
+            pages.iter().map(|&page| recorded.knows(opening, page)).collect()
+        };
+        assert_eq!(known(1, &[7, 7, 8, 8, 9, 7, 9]), [false, true, false, true, false, true, true]);
+        // From the ring's start again, and then on to where it was before.
+        assert_eq!(known(1, &[3, 3, 7, 8]), [false, true, false, false]);
+        assert_eq!(known(1, &[8, 7]), [true, true]);
+        assert_eq!(known(2, &[8, 8]), [false, true], "another opening, perhaps another process");
     }
 }

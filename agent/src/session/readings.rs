@@ -9,7 +9,7 @@ use super::thread::Thread;
 use crate::counters::{CPU_NS, USAGE_MASK, delta};
 use crate::segment::Lane;
 
-use super::measure::{PERF_MASK, Recorded};
+use super::measure::PERF_MASK;
 
 /// The price of a reading at the end is measured at one of so many; at the start it takes no clock of its own.
 const PRICED_OF: u32 = 8;
@@ -205,19 +205,11 @@ impl Thread {
     }
 
     /// The faults and switches at the end of the command just recorded are those at the start of the next, unless we may have
-    /// had faults of our own since: at our first record of a capture, and at one on another page of the ring, before each of them
-    /// was written to once.
+    /// had faults of our own since: at our first record of a capture, and at the first one on each page of the ring.
     #[inline]
     pub(super) fn serve_usage(&mut self, lane: &Lane<'_>) {
-        let (opening, ring, m) = (self.counters.opening(), lane.ring(), &mut self.measuring);
-        let page = ring.page();
-        let written = ring.written_words();
-        let same = m.recorded.opening == opening;
-        if !same {
-            m.recorded = Recorded { opening, from_words: written, page };
-        }
-        let here = core::mem::replace(&mut m.recorded.page, page) == page;
-        let known = same && (here || written.wrapping_sub(m.recorded.from_words) >= ring.length());
+        let m = &mut self.measuring;
+        let known = m.recorded.knows(self.counters.opening(), lane.ring().page());
         m.ended = m.is_command;
         m.usage_serves = known && m.is_command;
     }
