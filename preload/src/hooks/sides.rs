@@ -89,7 +89,8 @@ pub(super) unsafe fn after_unusual_header(ticket: Ticket, buffer: *const c_void,
 /// After a read that brought nothing: the thread is going to wait for its next command.
 #[inline(always)]
 pub(super) fn after_nothing() {
-    if ENGINE.capture() != 0 {
+    // Where readings are far between it is nobody's business.
+    if ENGINE.capture() != 0 && ENGINE.reads_all() {
         note_nothing();
     }
 }
@@ -97,10 +98,6 @@ pub(super) fn after_nothing() {
 #[inline(never)]
 #[unsafe(link_section = ".text.hot.perquery")]
 fn note_nothing() {
-    // Where readings are far between it is nobody's business.
-    if !ENGINE.reads_all() {
-        return;
-    }
     with_known(|_, t| t.found_nothing());
 }
 
@@ -116,15 +113,24 @@ unsafe fn after_read_of(ticket: Ticket, requested: usize, buffer: *const c_void,
 }
 
 /// After a read of a session that stood aside, which brought `n` bytes.
-#[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery.off")]
+#[inline(always)]
 pub(super) unsafe fn after_aside(ticket: Ticket, requested: usize, buffer: *const c_void, n: ssize_t) {
     // SAFETY: the caller's promise.
     let Some(bytes) = (unsafe { bytes(buffer, n) }) else { return };
     let capture = ENGINE.capture();
-    if capture != 0 {
-        after_aside_captured(ticket, requested, bytes, capture);
-    } else if !ENGINE.passes_at_a_glance(ticket, requested, bytes) {
+    if capture == 0 {
+        after_aside_off(ticket, requested, bytes);
+    } else if ticket.is_postgres() {
+        after_request(ticket, requested, bytes, capture);
+    } else {
+        after_body(ticket, requested, bytes, capture);
+    }
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery.off")]
+fn after_aside_off(ticket: Ticket, requested: usize, bytes: &[u8]) {
+    if !ENGINE.passes_at_a_glance(ticket, requested, bytes) {
         after_aside_looked_at(ticket, requested, bytes);
     }
 }
@@ -134,16 +140,6 @@ pub(super) unsafe fn after_aside(ticket: Ticket, requested: usize, buffer: *cons
 fn after_aside_looked_at(ticket: Ticket, requested: usize, bytes: &[u8]) {
     if !ENGINE.passes_while_off(ticket, requested, bytes) {
         read_at_length(ticket, requested, bytes);
-    }
-}
-
-#[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn after_aside_captured(ticket: Ticket, requested: usize, bytes: &[u8], capture: u64) {
-    if ticket.is_postgres() {
-        after_request(ticket, requested, bytes, capture);
-    } else {
-        after_body(ticket, requested, bytes, capture);
     }
 }
 

@@ -40,15 +40,8 @@ impl Waits {
 }
 
 /// The time, if this thread is in the middle of a query: it may be about to wait for its client.
-#[inline]
 fn wait_begin() -> Option<u64> {
-    if ENGINE.capture() == 0 { None } else { wait_begin_captured() }
-}
-
-/// The same while capture is on.
-#[inline]
-fn wait_begin_captured() -> Option<u64> {
-    if !runs_a_query() {
+    if ENGINE.capture() == 0 || !runs_a_query() {
         return None;
     }
     with(|engine, t| engine.client_wait_begin(t)).flatten()
@@ -56,7 +49,6 @@ fn wait_begin_captured() -> Option<u64> {
 
 /// After a poll that began at `since_ns`: if it was for one descriptor, and that the session's own, the query waited for
 /// its client. The list is looked at only now, when the kernel has found it to be readable.
-#[inline]
 unsafe fn waited(since_ns: Option<u64>, list: *const pollfd, n: nfds_t, answer: c_int) {
     let Some(since_ns) = since_ns else { return waited_between_queries(answer) };
     if n == 1 && answer >= 0 {
@@ -67,7 +59,7 @@ unsafe fn waited(since_ns: Option<u64>, list: *const pollfd, n: nfds_t, answer: 
 }
 
 /// After a wait outside of a query, most likely for the next one.
-#[inline]
+#[inline(always)]
 fn waited_between_queries(answer: c_int) {
     if answer > 0 && ENGINE.reads_all() {
         with_known(|_, t| t.has_waited());
@@ -82,12 +74,36 @@ pub unsafe extern "C-unwind" fn poll(list: *mut pollfd, n: nfds_t, timeout_ms: c
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery")]
     unsafe extern "C-unwind" fn captured(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
-        let since_ns = wait_begin_captured();
+        if runs_a_query() {
+            // SAFETY: the caller's own arguments.
+            return unsafe { inside(list, n, timeout_ms) };
+        }
+        if ENGINE.reads_all() {
+            // SAFETY: the caller's own arguments.
+            return unsafe { between(list, n, timeout_ms) };
+        }
+        // SAFETY: the original's type, and the caller's own arguments.
+        unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) }
+    }
+    /// In the middle of a query.
+    #[inline(never)]
+    unsafe extern "C-unwind" fn inside(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
+        let since_ns = wait_begin();
         // SAFETY: the original's type, and the caller's own arguments.
         let answer =
             unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) };
         // SAFETY: `answer` is that of the call above.
         unsafe { waited(since_ns, list, n, answer) };
+        answer
+    }
+    /// Between queries, where what happens then is asked about.
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
+    unsafe extern "C-unwind" fn between(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
+        // SAFETY: the original's type, and the caller's own arguments.
+        let answer =
+            unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) };
+        waited_between_queries(answer);
         answer
     }
     if ENGINE.capture() != 0 {
@@ -182,10 +198,10 @@ pub unsafe extern "C-unwind" fn epoll_wait(
     room: c_int,
     timeout_ms: c_int,
 ) -> c_int {
-    /// While capture is on.
+    /// While the counters of all executions are read.
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery")]
-    unsafe extern "C-unwind" fn captured(
+    unsafe extern "C-unwind" fn between(
         poller: c_int,
         events: *mut epoll_event,
         room: c_int,
@@ -203,9 +219,9 @@ pub unsafe extern "C-unwind" fn epoll_wait(
     if ENGINE.process().may_change_sessions() {
         leaves_its_query();
     }
-    if ENGINE.capture() != 0 {
+    if ENGINE.capture() != 0 && ENGINE.reads_all() {
         // SAFETY: the caller's own arguments.
-        return unsafe { captured(poller, events, room, timeout_ms) };
+        return unsafe { between(poller, events, room, timeout_ms) };
     }
     // SAFETY: the original's type, and the caller's own arguments.
     unsafe {
