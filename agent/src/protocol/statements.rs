@@ -45,10 +45,22 @@ impl StatementMap {
     }
 
     /// The text of statement `key`, if it is known.
+    #[inline(always)]
     pub fn text(&self, key: u64) -> Option<TextRef> {
-        let start = self.group(key);
-        let group = self.entries.get(start..start + GROUP)?;
-        group.iter().find(|e| e.text.hash != 0 && e.key == key).map(|e| e.text)
+        let group = self.entries.get(self.group(key)..)?.first_chunk::<GROUP>()?;
+        let [first, others @ ..] = group;
+        // Nearly always it has its group for itself.
+        if first.key == key && first.text.hash != 0 {
+            Some(first.text)
+        } else {
+            Self::text_among(others, key)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn text_among(entries: &[Entry], key: u64) -> Option<TextRef> {
+        entries.iter().find(|e| e.text.hash != 0 && e.key == key).map(|e| e.text)
     }
 
     /// Statement `key` has text `text` from now on.
