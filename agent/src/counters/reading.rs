@@ -27,7 +27,10 @@ pub struct PerfReading {
 /// The state of a thread's counters at one moment: plain data, to be kept from the start of a query to its end.
 ///
 /// Two readings can be compared where the same [`super::ThreadCounters`] made them.
+///
+/// What comes without perf is in the first cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub struct Reading {
     /// Which thread state made it; 0: none.
     pub(super) thread: u32,

@@ -48,34 +48,37 @@ impl Event {
 /// memory with its suspended parent, whose descriptors would be closed in the child and lost in the parent. In a fork
 /// child a call of `read` before `forget` would give the parent's values (a descriptor inherited counts the parent's
 /// thread) and, with user-space reads, touch a page that the child does not have.
+///
+/// What is looked at where no perf event is open is in the first cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct ThreadCounters {
-    pub(super) events: [Event; PERF_EVENTS_MAX],
-    pub(super) len: u8,
-    prepared: bool,
-    generation: u32,
     thread: u32,
     opening: u32,
     pub(super) wanted_mask: u64,
-    pub(super) user_mode_only: u64,
+    pub(super) len: u8,
+    prepared: bool,
     pub(super) user_space: UserSpaceReads,
+    generation: u32,
+    pub(super) user_mode_only: u64,
     pub(super) unavailable: [u8; COUNTERS_MAX],
+    pub(super) events: [Event; PERF_EVENTS_MAX],
 }
 
 impl ThreadCounters {
     /// Nothing prepared, nothing open.
     pub const fn new() -> Self {
         ThreadCounters {
-            events: [const { Event::NONE }; PERF_EVENTS_MAX],
-            len: 0,
-            prepared: false,
-            generation: 0,
             thread: 0,
             opening: 0,
             wanted_mask: 0,
-            user_mode_only: 0,
+            len: 0,
+            prepared: false,
             user_space: UserSpaceReads::NotWanted,
+            generation: 0,
+            user_mode_only: 0,
             unavailable: [0; COUNTERS_MAX],
+            events: [const { Event::NONE }; PERF_EVENTS_MAX],
         }
     }
 

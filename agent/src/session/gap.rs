@@ -20,6 +20,7 @@ const GAP_MAX_NS: u64 = 1 << 17;
 const UNASKED_MAX: u8 = 8;
 
 /// What is known of the time between a thread's chosen commands.
+#[repr(C)]
 pub(super) struct Gap {
     /// The CPU clock at the end of the last command, where it is known, and CLOCK_MONOTONIC then.
     end_cpu_ns: Option<u64>,

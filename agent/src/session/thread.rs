@@ -86,14 +86,14 @@ pub struct Thread {
     pub(super) wanted: Wanted,
     pub(super) measuring: Measuring,
     pub(super) sampler: Sampler,
-    pub(super) share: Share,
-    pub(crate) counts: Counts,
-    /// The TLS connection whose SSL_* call is on this thread's stack.
-    pub(super) ssl: usize,
-    pub(super) ssl_frame: usize,
     pub(crate) start: Reading,
     pub(super) end: Reading,
     pub(crate) counters: ThreadCounters,
+    pub(crate) counts: Counts,
+    pub(super) share: Share,
+    /// The TLS connection whose SSL_* call is on this thread's stack.
+    pub(super) ssl: usize,
+    pub(super) ssl_frame: usize,
     /// True when the library registered this thread's exit.
     pub(super) exit_registered: bool,
 }
