@@ -53,10 +53,11 @@ impl CpuClock {
     #[inline]
     pub fn forget(&mut self) {
         self.thread = 0;
-        self.span = Span::NONE;
+        self.span.forget();
     }
 
-    /// Nobody watches until the next [`watch`](Self::watch): what was known is over, and a switch costs no more than without.
+    /// Nobody watches until the next [`watch`](Self::watch), as far as the watch [holds](Self::holds) now: what was known is over,
+    /// and a switch costs no more than without.
     #[inline]
     pub fn rest(&mut self) {
         self.thread = 0;
@@ -68,7 +69,7 @@ impl CpuClock {
     pub fn watch(&mut self) {
         if !self.span.holds() {
             self.thread = 0;
-            self.span = Span::begin_long();
+            self.span.begin_long();
         }
     }
 

@@ -16,6 +16,7 @@
 //! `unsafe` is used to read and write the calling thread's own field, whose address glibc tells.
 #![allow(unsafe_code)]
 
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 #[cfg_attr(target_arch = "x86_64", path = "switches_x86_64.rs")]
@@ -68,11 +69,14 @@ pub fn set_area(offset: isize, size: u32) {
 }
 
 /// A span of a thread's time, of which is known at any later moment whether the thread was switched in it, until another
-/// span begins.
+/// span begins. It stays with its thread.
 #[derive(Clone, Copy)]
 pub struct Span {
     /// What the field holds as long as the span does; 0: nobody watches.
     ours: u64,
+    /// The thread's field, once it was looked for. (To look for it again is another cache line, in another page.)
+    field: Option<&'static AtomicU64>,
+    only_here: PhantomData<*const ()>,
 }
 
 fn field() -> Option<&'static AtomicU64> {
@@ -87,7 +91,7 @@ fn field() -> Option<&'static AtomicU64> {
 
 impl Span {
     /// Of which nothing is known.
-    pub const NONE: Span = Span { ours: 0 };
+    pub const NONE: Span = Span { ours: 0, field: None, only_here: PhantomData };
 
     /// Begins now, for one piece of work.
     #[inline]
@@ -96,34 +100,46 @@ impl Span {
         Self::begin_as(short)
     }
 
-    /// Begins now, for a time that goes on from one piece of work to the next.
+    /// Begins anew, for a time that goes on from one piece of work to the next.
     #[inline]
-    pub fn begin_long() -> Span {
+    pub fn begin_long(&mut self) {
         let [_, long] = &SECTIONS;
-        Self::begin_as(long)
+        *self = match self.field {
+            Some(field) => Self::begin_at(field, long),
+            None => Self::begin_as(long),
+        };
     }
 
     #[inline]
     fn begin_as(section: &'static Section) -> Span {
-        let Some(field) = field() else { return Span::NONE };
+        field().map_or(Span::NONE, |field| Self::begin_at(field, section))
+    }
+
+    #[inline]
+    fn begin_at(field: &'static AtomicU64, section: &'static Section) -> Span {
         let found = field.load(Ordering::Relaxed);
         if found != 0 && !SECTIONS.iter().any(|ours| found == ours.address()) {
-            return Span::NONE;
+            return Span { field: Some(field), ..Span::NONE };
         }
         field.store(section.address(), Ordering::Relaxed);
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
-        Span { ours: section.address() }
+        Span { ours: section.address(), field: Some(field), only_here: PhantomData }
     }
 
-    /// Nobody watches any more: the next switch costs no more than without.
+    /// Nothing is known any more.
+    #[inline]
+    pub fn forget(&mut self) {
+        self.ours = 0;
+    }
+
+    /// Nobody watches any more, after it was just seen to hold: the next switch costs no more than without.
     #[inline]
     pub fn end(&mut self) {
-        if self.holds()
-            && let Some(field) = field()
-        {
+        if let Some(field) = self.field.filter(|_| self.is_armed()) {
+            // A switch since then has done the same.
             field.store(0, Ordering::Relaxed);
         }
-        *self = Span::NONE;
+        self.forget();
     }
 
     /// True when somebody watches: glibc has an area, and nobody else uses it now.
@@ -137,7 +153,7 @@ impl Span {
     #[inline]
     pub fn holds(self) -> bool {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
-        self.ours != 0 && field().is_some_and(|field| field.load(Ordering::Relaxed) == self.ours)
+        self.ours != 0 && self.field.is_some_and(|field| field.load(Ordering::Relaxed) == self.ours)
     }
 }
 
@@ -169,7 +185,8 @@ pub(super) mod tests {
         let span = Span::begin();
         thread::sleep(Duration::from_millis(2));
         assert!(!span.holds(), "a sleep is a switch");
-        let long = Span::begin_long();
+        let mut long = Span::NONE;
+        long.begin_long();
         thread::yield_now();
         assert!(Span::begin().is_armed() && !long.holds(), "another span has begun");
         let (mut unswitched, mut worst_ns) = (0, 0);
