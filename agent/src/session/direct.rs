@@ -133,7 +133,7 @@ impl Engine {
                 } else {
                     t.plain_left -= 1;
                     let begin = Begin { capture, word, read, asked, text, dialect };
-                    self.begin_with::<false>(t, cell, s, &begin, 0.0)
+                    self.begin_with::<false, false>(t, cell, s, &begin, 0.0)
                 }
             }
             _ => false,
@@ -149,7 +149,7 @@ impl Engine {
         match t.look() {
             None => self.begin_unmeasured(t, cell, s, begin),
             Some(weight) if weight > 0.0 => self.begin_chosen(t, cell, s, begin, weight),
-            Some(_) => self.begin_with::<true>(t, cell, s, begin, 0.0),
+            Some(_) => self.begin_with::<true, false>(t, cell, s, begin, 0.0),
         }
     }
 
@@ -162,7 +162,7 @@ impl Engine {
         s: &mut Session,
         begin: &Begin<'_>,
     ) -> bool {
-        self.begin_with::<false>(t, cell, s, begin, 0.0)
+        self.begin_with::<false, false>(t, cell, s, begin, 0.0)
     }
 
     #[inline(never)]
@@ -175,13 +175,13 @@ impl Engine {
         begin: &Begin<'_>,
         weight: f64,
     ) -> bool {
-        self.begin_with::<true>(t, cell, s, begin, weight)
+        self.begin_with::<true, true>(t, cell, s, begin, weight)
     }
 
     /// Begins the unit and its record; false: there is no room for it. `MEASURED`: there is more to be found out than when it
-    /// was.
+    /// was; `CHOSEN`: its dear counters too.
     #[inline(always)]
-    fn begin_with<const MEASURED: bool>(
+    fn begin_with<const MEASURED: bool, const CHOSEN: bool>(
         &self,
         t: &mut Thread,
         cell: &'static Cell,
@@ -189,7 +189,7 @@ impl Engine {
         begin: &Begin<'_>,
         weight: f64,
     ) -> bool {
-        let counters = if weight > 0.0 { t.counters_at_most() } else { 0 };
+        let counters = if CHOSEN { t.counters_at_most() } else { 0 };
         let Begin { capture, word, read, asked, text, dialect } = *begin;
         let Some(lane) = t.lane else { return false };
         let Some(room) = reserve_brief(&lane, text, counters) else { return false };
@@ -224,9 +224,9 @@ impl Engine {
         t.slice.plain = word & TLS == 0;
         t.slice.responded = false;
         t.slice.unmeasured = !MEASURED;
-        t.slice.chosen = weight > 0.0;
+        t.slice.chosen = CHOSEN;
         // Nearly the last thing: none of the above is the query's time.
-        let start_ns = if MEASURED { t.begin_command(weight) } else { t.first_now_ns() };
+        let start_ns = if MEASURED { t.begin_command(CHOSEN) } else { t.first_now_ns() };
         s.running.start_ns = start_ns;
         room.set(short::START_NS, start_ns);
         if let Some(slot) = s.slot {
@@ -355,7 +355,11 @@ impl Engine {
             slot.finish();
         }
         if !t.slice.unmeasured {
-            self.record_measured(t, s, now);
+            if t.slice.chosen {
+                self.record_chosen(t, s, now);
+            } else {
+                self.record_watched(t, s, now);
+            }
             return next;
         }
         t.plain_ended(now, now.saturating_sub(s.running.start_ns));
@@ -370,31 +374,42 @@ impl Engine {
         next
     }
 
-    /// The record of a unit that ended at `now`, with what there is to be found out about it.
+    /// The record of a unit that ended at `now`, with what was found out about it by watching.
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery")]
-    fn record_measured(&self, t: &mut Thread, s: &mut Session, now: u64) {
-        let weight = s.running.weight;
-        let (measured, flags) = t.end_command(weight, now, now.saturating_sub(s.running.start_ns));
-        let recorded = if weight > 0.0 {
-            self.record_counted(t, s, measured, now, flags)
-        } else {
-            self.record_briefly(s, now, flags)
-        };
-        if !recorded {
-            self.record_at_length(t, s, measured, now);
-        } else if let Some(lane) = t.lane {
-            t.account(&lane, weight, measured, t.paid_ns(), 1);
-        }
+    fn record_watched(&self, t: &mut Thread, s: &mut Session, now: u64) {
+        let (measured, flags) = t.end_command(false, now, now.saturating_sub(s.running.start_ns));
+        let recorded = self.record_briefly(s, now, flags);
+        self.account(t, s, false, measured, now, recorded);
     }
 
+    /// The same of a chosen one, with its counters.
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery")]
-    fn record_counted(&self, t: &Thread, s: &mut Session, measured: Measured, now: u64, flags: u32) -> bool {
+    fn record_chosen(&self, t: &mut Thread, s: &mut Session, now: u64) {
+        let (measured, flags) = t.end_command(true, now, now.saturating_sub(s.running.start_ns));
         if let Some(room) = &mut s.room {
             add_counters(room, s.running.weight, &t.counts, measured.exact);
         }
-        self.record_briefly(s, now, flags | FLAG_COUNTED)
+        let recorded = self.record_briefly(s, now, flags | FLAG_COUNTED);
+        self.account(t, s, true, measured, now, recorded);
+    }
+
+    #[inline(always)]
+    fn account(
+        &self,
+        t: &mut Thread,
+        s: &mut Session,
+        chosen: bool,
+        measured: Measured,
+        now: u64,
+        recorded: bool,
+    ) {
+        if !recorded {
+            self.record_at_length(t, s, measured, now);
+        } else if let Some(lane) = t.lane {
+            t.account(&lane, chosen, measured, t.paid_ns(), 1);
+        }
     }
 
     /// Ends the record that was begun with the unit, which ended at `now`. False: there is more to say than in short, or nobody

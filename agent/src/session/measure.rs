@@ -64,38 +64,39 @@ impl Recorded {
     }
 }
 
-/// What a thread keeps from one piece of work to the next.
+/// What a thread keeps from one piece of work to the next. In the order of use, as in [`Thread`].
+#[repr(C)]
 pub(super) struct Measuring {
-    pub(super) cpu: CpuClock,
-    /// What the kernel's account of it is worth.
-    pub(super) account: Account,
-    /// What is known of the time between two commands.
-    pub(super) gap: Gap,
-    /// The CPU clock at the start of the present work, if that was chosen.
-    pub(super) start_cpu_ns: Option<u64>,
+    /// How long it is still worth to watch for switches; below 0, for how long it was not.
+    pub(super) watch: i32,
     /// The present work is a command of a session.
     pub(super) is_command: bool,
     /// The last work was a chosen command that ended and was recorded, and the thread has worked for no session since.
     pub(super) ended: bool,
     /// The thread was not switched in the present work until its answer was about to be sent.
     pub(super) untouched: bool,
-    /// When the thread went on after it was switched in sending the answer, and nowhere before; 0: it was not.
-    pub(super) resumed_ns: u64,
-    /// What is known of the sending of answers.
-    pub(super) sending: Sending,
     /// What getrusage said at the end of the last command is where the next one starts from.
     pub(super) usage_serves: bool,
-    /// Where commands were recorded.
-    pub(super) recorded: Recorded,
-    /// How long it is still worth to watch for switches; below 0, for how long it was not.
-    pub(super) watch: i32,
-    /// The present work is watched whether it was chosen or not.
-    watched_anyway: bool,
+    pub(super) cpu: CpuClock,
+    /// When the thread went on after it was switched in sending the answer, and nowhere before; 0: it was not.
+    pub(super) resumed_ns: u64,
+    /// The CPU clock at the start of the present work, if that was chosen.
+    pub(super) start_cpu_ns: Option<u64>,
+    /// What is known of the sending of answers.
+    pub(super) sending: Sending,
     /// The weight of an execution where all are counted. (A constant would be a cache line and a page of its own.)
     one: f64,
+    /// The present work is watched whether it was chosen or not.
+    watched_anyway: bool,
     /// Readings at an end, and what one costs.
     pub(super) readings: u32,
     pub(super) end_price_ns: u64,
+    /// Where commands were recorded.
+    pub(super) recorded: Recorded,
+    /// What is known of the time between two commands.
+    pub(super) gap: Gap,
+    /// What the kernel's account of the CPU clock is worth.
+    pub(super) account: Account,
 }
 
 impl Measuring {
@@ -128,6 +129,12 @@ impl Thread {
         self.measuring.watched_anyway = false;
     }
 
+    /// The weight of an execution, where all are counted.
+    #[inline(always)]
+    pub(super) fn weight_of_all(&self) -> Option<f64> {
+        (self.wanted.mask != 0 && self.budget_ppm == 0).then_some(self.measuring.one)
+    }
+
     /// Chooses whether the work that starts now has its dear counters read: its weight, or 0.
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery")]
@@ -152,18 +159,18 @@ impl Thread {
     /// A command starts, after which [`end_work`](Self::end_work) and [`account`](Self::account) follow: CLOCK_MONOTONIC,
     /// taken last, so that none of this is the command's time.
     #[inline(always)]
-    pub(crate) fn begin_command(&mut self, weight: f64) -> u64 {
-        self.begin(weight, true)
+    pub(crate) fn begin_command(&mut self, chosen: bool) -> u64 {
+        self.begin(chosen, true)
     }
 
     /// The same for other work, before which the thread may have done anything.
     #[inline]
-    pub(crate) fn begin_work(&mut self, weight: f64) -> u64 {
-        self.begin(weight, false)
+    pub(crate) fn begin_work(&mut self, chosen: bool) -> u64 {
+        self.begin(chosen, false)
     }
 
     #[inline(always)]
-    fn begin(&mut self, weight: f64, is_command: bool) -> u64 {
+    fn begin(&mut self, chosen: bool, is_command: bool) -> u64 {
         self.paid_ns = 0;
         self.measuring.resumed_ns = 0;
         self.measuring.untouched = false;
@@ -174,7 +181,7 @@ impl Thread {
             & self.measuring.gap.begin(switched)
             & is_command;
         self.measuring.is_command = is_command;
-        if weight > 0.0 {
+        if chosen {
             if !self.open {
                 self.open_counters();
             }
@@ -183,9 +190,9 @@ impl Thread {
             self.counters.release();
             self.open = false;
         }
-        self.watch_for_switches(weight);
+        self.watch_for_switches(chosen);
         let now_ns = self.first_now_ns();
-        if weight > 0.0 { self.begin_reading(now_ns, usage_serves, follows) } else { now_ns }
+        if chosen { self.begin_reading(now_ns, usage_serves, follows) } else { now_ns }
     }
 
     /// Watches for switches where that is asked for and worth it.
@@ -193,7 +200,7 @@ impl Thread {
     /// What is known for free enters totals with weight 1, so it must be known whether or not the execution was chosen. Where
     /// only the choice is the reason to watch, what is found is one of the chosen: it stands for those that were not watched.
     #[inline(always)]
-    fn watch_for_switches(&mut self, weight: f64) {
+    fn watch_for_switches(&mut self, chosen: bool) {
         if self.wanted.mask == 0 {
             return;
         }
@@ -205,7 +212,7 @@ impl Thread {
             }
         }
         self.measuring.watched_anyway = *watch >= 0 || !self.measuring.is_command;
-        if self.measuring.watched_anyway || weight > 0.0 {
+        if self.measuring.watched_anyway || chosen {
             self.measuring.cpu.watch();
         } else {
             self.measuring.cpu.forget();
@@ -247,14 +254,14 @@ impl Thread {
 
     /// The work ended at `now_ns` after `inside_ns`: the differences are in `counts`.
     #[inline(always)]
-    pub(crate) fn end_work(&mut self, weight: f64, now_ns: u64, inside_ns: u64) -> Measured {
+    pub(crate) fn end_work(&mut self, chosen: bool, now_ns: u64, inside_ns: u64) -> Measured {
         self.counts.known = 0;
         self.counts.scaled = 0;
         if self.wanted.mask == 0 {
             return Measured::default();
         }
         let unswitched = self.measuring.cpu.holds() && self.measuring.resumed_ns == 0;
-        if weight > 0.0 {
+        if chosen {
             self.end_reading(now_ns, inside_ns, unswitched);
         }
         let free = FREE_MASK & self.wanted.mask;
@@ -277,24 +284,28 @@ impl Thread {
 
     /// A command of a session ended at `now_ns` after `inside_ns`, of which there is something to be found out; the flags that
     /// its short record has, but for that of its counters.
-    #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
-    pub(super) fn end_command(&mut self, weight: f64, now_ns: u64, inside_ns: u64) -> (Measured, u32) {
-        let measured = self.end_work(weight, now_ns, inside_ns);
+    #[inline(always)]
+    pub(super) fn end_command(&mut self, chosen: bool, now_ns: u64, inside_ns: u64) -> (Measured, u32) {
+        let measured = self.end_work(chosen, now_ns, inside_ns);
         self.ended(now_ns, inside_ns, 1);
         self.plan_plain(now_ns);
-        let unswitched = if weight == 0.0 && measured.cpu_for_free { FLAG_UNSWITCHED } else { 0 };
+        let unswitched = if !chosen && measured.cpu_for_free { FLAG_UNSWITCHED } else { 0 };
         (measured, unswitched | if self.chooses_by_slice() { FLAG_CHOSEN_BY_SLICE } else { 0 })
     }
 
     /// An execution that was asked about ended at `now_ns` after `inside_ns`, and has so many `readings` where it is chosen.
     #[inline]
     pub(crate) fn ended(&mut self, now_ns: u64, inside_ns: u64, readings: u64) {
-        let (tid, budget_ppm) = (self.tid, self.budget_ppm);
-        if budget_ppm != 0 && self.wanted.mask != 0 {
-            let slices = self.chooses_by_slice();
-            self.sampler.ended(Ended { now_ns, inside_ns, readings, tid, budget_ppm, slices });
+        if self.budget_ppm != 0 && self.wanted.mask != 0 {
+            self.ended_in_a_budget(now_ns, inside_ns, readings);
         }
+    }
+
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery")]
+    fn ended_in_a_budget(&mut self, now_ns: u64, inside_ns: u64, readings: u64) {
+        let (tid, budget_ppm, slices) = (self.tid, self.budget_ppm, self.chooses_by_slice());
+        self.sampler.ended(Ended { now_ns, inside_ns, readings, tid, budget_ppm, slices });
     }
 
     /// Notes what an execution's measurement was, and that its `readings` cost `paid_ns` in all; after its record was written.
@@ -302,23 +313,23 @@ impl Thread {
     pub(crate) fn account(
         &mut self,
         lane: &Lane<'_>,
-        weight: f64,
+        chosen: bool,
         measured: Measured,
         paid_ns: u64,
         readings: u64,
     ) {
-        if weight > 0.0 {
+        if chosen {
             self.serve_usage(lane);
         }
         let probability_ppm = if self.budget_ppm == 0 {
             PPM
         } else {
-            if weight > 0.0 {
+            if chosen {
                 self.sampler.paid(paid_ns, readings);
             }
             self.sampler.probability_ppm()
         };
-        lane.note_account(weight > 0.0, measured.cpu_for_free, paid_ns, probability_ppm);
+        lane.note_account(chosen, measured.cpu_for_free, paid_ns, probability_ppm);
     }
 }
 

@@ -73,7 +73,7 @@ impl<'a> Server<'a> {
     fn command(&mut self, work: impl FnOnce(), answer: impl FnOnce()) -> (Counts, Measured, u64, Plain) {
         let weight = self.thread.choose();
         assert_eq!(weight, 1.0);
-        let start_ns = self.thread.begin_command(weight);
+        let start_ns = self.thread.begin_command(weight > 0.0);
         self.read_at_start += u32::from(self.thread.paid_ns > 0);
         self.assumed += u32::from(self.thread.measuring.gap.is_assumed());
         let (usage, cpu_ns) = (thread_usage().unwrap(), thread_cpu_ns().unwrap());
@@ -97,11 +97,11 @@ impl<'a> Server<'a> {
             },
         };
         let now_ns = monotonic_ns();
-        let measured = self.thread.end_work(weight, now_ns, now_ns - start_ns);
+        let measured = self.thread.end_work(weight > 0.0, now_ns, now_ns - start_ns);
         let counts = self.thread.counts;
         let fields = Fields { kind: KIND_EXECUTION, weight, ..Fields::default() };
         assert!(write(&self.lane, &fields, &counts, &[], b"SELECT 1"));
-        self.thread.account(&self.lane, weight, measured, self.thread.paid_ns, 1);
+        self.thread.account(&self.lane, weight > 0.0, measured, self.thread.paid_ns, 1);
         if self.lane.ring().backlog_words() > 2048 {
             self.lane.ring().drain(&mut [0; RECORD_MAX_WORDS], |_| ()).unwrap();
         }
@@ -290,10 +290,10 @@ fn a_thread_that_is_always_switched_is_hardly_watched_and_one_that_is_not_has_it
     thread.wanted = Wanted { mask: CHEAP_MASK, ..Wanted::NOTHING };
     thread.generation = 1;
     let mut command = |work: &dyn Fn()| {
-        let start_ns = thread.begin_command(0.0);
+        let start_ns = thread.begin_command(false);
         work();
         let now_ns = monotonic_ns();
-        let free = thread.end_work(0.0, now_ns, now_ns - start_ns).cpu_for_free;
+        let free = thread.end_work(false, now_ns, now_ns - start_ns).cpu_for_free;
         (thread.is_watched(), u32::from(free))
     };
     let nap = || thread::sleep(Duration::from_micros(1));
@@ -317,15 +317,15 @@ fn what_only_a_chosen_execution_is_watched_for_stands_for_those_that_were_not() 
     for _ in 0..50 {
         // Until it is given up to watch, and not so long that it is tried again.
         for _ in 0..10 {
-            thread.begin_command(0.0);
+            thread.begin_command(false);
             thread::sleep(Duration::from_micros(1));
             let now_ns = monotonic_ns();
-            thread.end_work(0.0, now_ns, 1_000);
+            thread.end_work(false, now_ns, 1_000);
         }
         let unwatched = !thread.is_watched();
-        let start_ns = thread.begin_command(10.0);
+        let start_ns = thread.begin_command(true);
         let now_ns = monotonic_ns();
-        let measured = thread.end_work(10.0, now_ns, now_ns - start_ns);
+        let measured = thread.end_work(true, now_ns, now_ns - start_ns);
         assert!(thread.counts.get(CPU_NS).is_some(), "it was chosen");
         // Once more unswitched and not chosen: now it is watched for, whoever is chosen.
         exact += u32::from(unwatched && measured.cpu_for_free && measured.exact != 0);

@@ -74,6 +74,11 @@ impl Thread {
     /// A command begins that is to be looked at. `None`: nothing at all is wanted, and that for long.
     #[inline]
     pub(super) fn look(&mut self) -> Option<f64> {
+        if self.plain.given == 0
+            && let Some(weight) = self.weight_of_all()
+        {
+            return Some(weight);
+        }
         if self.wanted.mask == 0 {
             self.begin_plain(u32::MAX, u64::MAX);
             return None;

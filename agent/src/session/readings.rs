@@ -137,58 +137,59 @@ impl Thread {
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery")]
     pub(super) fn end_reading(&mut self, now_ns: u64, inside_ns: u64, unswitched: bool) {
-        if unswitched {
-            // Its CPU time is known, and the clock goes on as before.
-            if self.wanted.mask & (USAGE_MASK | PERF_MASK) != 0 {
-                self.counters.read_without(1 << CPU_NS, &mut self.end);
-                delta(&self.start, &self.end, &mut self.counts);
-            }
-            let end_cpu_ns = self.measuring.start_cpu_ns.map(|cpu_ns| cpu_ns + inside_ns);
-            self.check_gap(Some(0));
-            self.measuring.gap.end(now_ns, end_cpu_ns, false);
-            self.measuring.sending.end(false);
-        } else {
-            let end_cpu_ns = match self.measuring.resumed_ns {
-                resumed_ns if resumed_ns != 0 && self.counters_come_with_an_account() => {
-                    self.read_end_and_account(resumed_ns, now_ns, inside_ns)
-                }
-                _ => None,
-            };
-            let in_answer = end_cpu_ns.is_some() && self.measuring.resumed_ns != 0;
-            // Not switched after all, and so the account was not asked.
-            let stayed = end_cpu_ns.is_some() && !in_answer;
-            let end_cpu_ns = end_cpu_ns.or_else(|| self.read_end(now_ns));
-            delta(&self.start, &self.end, &mut self.counts);
-            if let (Some(from_ns), Some(to_ns)) = (self.measuring.start_cpu_ns, end_cpu_ns) {
-                // The end's call finds colder caches than the start's, and its value comes later.
-                self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
-            }
-            self.check_gap(if stayed { Some(0) } else { in_answer.then_some(1) });
-            self.measuring.gap.end(now_ns, end_cpu_ns, !stayed);
-            self.measuring.sending.end(in_answer);
+        // Where it was switched in sending its answer, or may have been, and nowhere else.
+        let at_answer = !unswitched && self.measuring.resumed_ns != 0 && self.counters_come_with_an_account();
+        let reads = at_answer || unswitched && self.wanted.mask & (USAGE_MASK | PERF_MASK) != 0;
+        if reads {
+            self.counters.read_without(1 << CPU_NS, &mut self.end);
         }
+        let stayed = unswitched || at_answer && !self.was_switched_in_sending();
+        let mut end_cpu_ns = if stayed {
+            // Its CPU time is known, and the clock goes on as before.
+            self.measuring.start_cpu_ns.map(|cpu_ns| cpu_ns + inside_ns)
+        } else if at_answer {
+            self.cpu_ns_by_account(now_ns, inside_ns)
+        } else {
+            None
+        };
+        let in_answer = !stayed && end_cpu_ns.is_some();
+        if end_cpu_ns.is_none() && !unswitched {
+            end_cpu_ns = self.read_end(now_ns);
+        }
+        if reads || !unswitched {
+            delta(&self.start, &self.end, &mut self.counts);
+        }
+        if let (Some(from_ns), Some(to_ns)) = (self.measuring.start_cpu_ns, end_cpu_ns) {
+            // The end's call finds colder caches than the start's, and its value comes later.
+            self.counts.set(CPU_NS, to_ns.saturating_sub(from_ns).min(inside_ns));
+        }
+        self.check_gap(if stayed { Some(0) } else { in_answer.then_some(1) });
+        self.measuring.gap.end(now_ns, end_cpu_ns, !stayed);
+        self.measuring.sending.end(in_answer);
         if self.measuring.readings.is_multiple_of(PRICED_OF) {
-            let price_ns = self.now_ns().saturating_sub(now_ns);
-            let m = &mut self.measuring;
-            // Time that others had on the CPU is not the price.
-            if m.end_price_ns == 0 || m.cpu.holds() || !m.cpu.is_watched() {
-                m.end_price_ns = price_ns;
-            }
+            self.price_end(now_ns);
         }
         let m = &mut self.measuring;
         m.readings = m.readings.wrapping_add(1);
         self.paid_ns += m.end_price_ns;
     }
 
-    /// Reads everything at the end, `now_ns`, of work in which the thread was last switched in at `resumed_ns`: its CPU clock.
-    #[inline]
-    fn read_end_and_account(&mut self, resumed_ns: u64, now_ns: u64, inside_ns: u64) -> Option<u64> {
-        self.counters.read_without(1 << CPU_NS, &mut self.end);
-        if !self.was_switched_in_sending() {
-            self.measuring.resumed_ns = 0;
-            return self.measuring.start_cpu_ns.map(|cpu_ns| cpu_ns + inside_ns);
+    /// What was read from `now_ns` on: what it has cost.
+    #[inline(never)]
+    fn price_end(&mut self, now_ns: u64) {
+        let price_ns = self.now_ns().saturating_sub(now_ns);
+        let m = &mut self.measuring;
+        // Time that others had on the CPU is not the price.
+        if m.end_price_ns == 0 || m.cpu.holds() || !m.cpu.is_watched() {
+            m.end_price_ns = price_ns;
         }
-        self.ask_account(Place::Answered, self.end.account_ns()?, resumed_ns);
+    }
+
+    /// The CPU clock at the end, `now_ns`, of work in which the thread was switched in sending its answer, by the account that was
+    /// just read.
+    #[inline]
+    fn cpu_ns_by_account(&mut self, now_ns: u64, inside_ns: u64) -> Option<u64> {
+        self.ask_account(Place::Answered, self.end.account_ns()?, self.measuring.resumed_ns);
         let cpu_ns = self.measuring.cpu.at(self.counters.thread(), now_ns)?;
         Some(cpu_ns.max(self.cpu_ns_before_sending(now_ns, inside_ns)))
     }

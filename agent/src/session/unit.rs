@@ -116,7 +116,7 @@ impl Engine {
         t.slice = Slice { session: entry, unit: s.running.unit, plain: s.tls == 0, ..Slice::NONE };
         s.running.weight = weight;
         // Nearly the last thing: none of the above is the query's time.
-        let start_ns = t.begin_command(weight);
+        let start_ns = t.begin_command(weight > 0.0);
         s.running.start_ns = start_ns;
         t.share = Share { uid: s.uid, start_ns, weight };
         if let Some(slot) = s.slot {
@@ -160,7 +160,7 @@ impl Engine {
         if ours {
             t.slice = Slice::NONE;
             let inside_ns = now.saturating_sub(running.start_ns);
-            measured = t.end_work(running.weight, now, inside_ns);
+            measured = t.end_work(running.weight > 0.0, now, inside_ns);
             t.ended(now, inside_ns, 1);
             if running.moved {
                 // Other threads' parts are known only where all are read.
@@ -263,7 +263,7 @@ impl Engine {
             command: unit.command,
         };
         if write_inline(lane, &fields, &t.counts, unit.members, text) {
-            t.account(lane, running.weight, measured, t.paid_ns, 1);
+            t.account(lane, running.weight > 0.0, measured, t.paid_ns, 1);
         }
     }
 
@@ -281,7 +281,7 @@ impl Engine {
         let (weight, responded) = (running.weight, running.first_byte_ns != 0);
         t.slice = Slice { session: entry, unit: running.unit, plain: s.tls == 0, responded, ..Slice::NONE };
         t.share = Share { uid: s.uid, start_ns: t.first_now_ns(), weight };
-        t.begin_work(weight);
+        t.begin_work(weight > 0.0);
     }
 
     /// This thread goes on to something else while its slice of a unit is open: another thread ends that unit, or has
@@ -297,7 +297,7 @@ impl Engine {
             return;
         }
         let now = t.now_ns();
-        t.end_work(share.weight, now, now.saturating_sub(share.start_ns));
+        t.end_work(share.weight > 0.0, now, now.saturating_sub(share.start_ns));
         let Some(lane) = self.lane(t, segment, now) else { return };
         let fields = Fields {
             kind: record::KIND_SLICE,

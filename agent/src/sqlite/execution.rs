@@ -74,7 +74,7 @@ impl Engine {
         if weight != 0.0 {
             s.paid_ns.set(0);
             s.summed.set(0);
-            t.begin_work(weight);
+            t.begin_work(weight > 0.0);
         } else {
             t.close_events();
         }
@@ -178,7 +178,7 @@ impl Engine {
         if short.unwrap_or_else(|| self.write_long(t, &lane, s, c, ended)) {
             let exact = s.exact.get();
             let cpu_for_free = exact & 1 << CPU_NS != 0;
-            t.account(&lane, weight, Measured { exact, cpu_for_free }, s.paid_ns.get(), readings);
+            t.account(&lane, weight > 0.0, Measured { exact, cpu_for_free }, s.paid_ns.get(), readings);
         }
         t.ended(now_ns, s.inside_ns.get(), readings);
         if !t.chooses_by_slice() {

@@ -146,7 +146,7 @@ impl Engine {
             },
         };
         let stepping = if s.running.get() == capture {
-            t.begin_work(f64::from_bits(s.weight.get()));
+            t.begin_work(f64::from_bits(s.weight.get()) > 0.0);
             Stepping { statement: s, capture, stamp: steps.clock.stamp() }
         } else {
             self.start_execution(t, steps, segment, capture, s, library)?
@@ -251,7 +251,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn end_counted(&self, t: &mut Thread, s: &Statement, now_ns: u64, step_ns: u64) {
-        let measured = t.end_work(f64::from_bits(s.weight.get()), now_ns, step_ns);
+        let measured = t.end_work(f64::from_bits(s.weight.get()) > 0.0, now_ns, step_ns);
         s.paid_ns.add(t.paid_ns());
         s.exact.set(s.exact.get() & measured.exact);
         let first = s.summed.get() == 0;
