@@ -380,7 +380,7 @@ impl Engine {
     fn record_watched(&self, t: &mut Thread, s: &mut Session, now: u64) {
         let (measured, flags) = t.end_command(false, now, now.saturating_sub(s.running.start_ns));
         let recorded = self.record_briefly(s, now, flags);
-        self.account(t, s, false, measured, now, recorded);
+        self.close_account(t, s, false, measured, now, recorded);
     }
 
     /// The same of a chosen one, with its counters.
@@ -392,11 +392,13 @@ impl Engine {
             add_counters(room, s.running.weight, &t.counts, measured.exact);
         }
         let recorded = self.record_briefly(s, now, flags | FLAG_COUNTED);
-        self.account(t, s, true, measured, now, recorded);
+        self.close_account(t, s, true, measured, now, recorded);
     }
 
+    /// Notes what the measurement of a unit was whose short record was written; where that could not be, its long one is
+    /// written now.
     #[inline(always)]
-    fn account(
+    fn close_account(
         &self,
         t: &mut Thread,
         s: &mut Session,
