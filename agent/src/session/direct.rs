@@ -393,6 +393,7 @@ impl Engine {
         }
         let recorded = self.record_briefly(s, now, flags | FLAG_COUNTED);
         self.close_account(t, s, true, measured, now, recorded);
+        t.price_record(now);
     }
 
     /// Notes what the measurement of a unit was whose short record was written; where that could not be, its long one is

@@ -174,6 +174,15 @@ impl Thread {
         self.paid_ns += m.end_price_ns;
     }
 
+    /// The record of the work that ended at `now_ns` is written, which is code of its own for what was chosen: that is a part of
+    /// what its reading has cost, where that was measured.
+    #[inline(always)]
+    pub(super) fn price_record(&mut self, now_ns: u64) {
+        if self.measuring.readings % PRICED_OF == 1 {
+            self.price_end(now_ns);
+        }
+    }
+
     /// What was read from `now_ns` on: what it has cost.
     #[inline(never)]
     fn price_end(&mut self, now_ns: u64) {
