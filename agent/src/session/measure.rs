@@ -220,7 +220,7 @@ impl Thread {
     }
 
     /// True when the present work is watched for switches.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "reader"))]
     pub(super) fn is_watched(&self) -> bool {
         self.measuring.cpu.is_watched()
     }

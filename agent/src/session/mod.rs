@@ -21,6 +21,7 @@ mod budget;
 mod cpu_clock;
 mod descriptors;
 mod direct;
+mod direct_end;
 mod engine;
 mod events;
 mod gap;
