@@ -41,6 +41,8 @@ const DISPLACED_PART: f64 = 0.5;
 /// What writing the record and following the protocol costs each execution, as a part of what a reading costs in all: the
 /// budget pays for it first … Measured in round trips of MariaDB and PostgreSQL on two machines: 0.2 to 0.5.
 const BASE_PART: f64 = 0.4;
+/// … and no more than this, as where perf events make readings dear: a microsecond on the slower one of the two.
+const BASE_MOST_NS: f64 = 1_000.0;
 /// … but this share of it is for readings, however short the executions are.
 const READINGS_SHARE: f64 = 0.125;
 /// So far ahead is drawn at a time.
@@ -232,7 +234,8 @@ impl Sampler {
         (self.executions, self.query_ns, self.readings, self.slices) = (0, 0, 0, 0);
         let Past { elapsed_ns, executions, query_ns, readings, slices } = self.past;
         let whole = query_ns * ended.budget_ppm as f64 / PPM as f64;
-        let allowed = (whole - executions * BASE_PART * self.price_ns).max(whole * READINGS_SHARE);
+        let base = executions * (BASE_PART * self.price_ns).min(BASE_MOST_NS);
+        let allowed = (whole - base).max(whole * READINGS_SHARE);
         let seconds = elapsed_ns / 1e9;
         let (full, least) = if ended.slices {
             // One switch to wait for the client and one back belong to each execution.
@@ -284,6 +287,8 @@ mod tests {
         slices: bool,
         /// Of each execution.
         readings: u64,
+        /// Each of them.
+        takes_ns: u64,
     }
 
     /// What it did.
@@ -304,7 +309,7 @@ mod tests {
 
     impl Runner {
         fn new(slices: bool) -> Self {
-            Runner { sampler: Sampler::new(), now_ns: 1, slices, readings: 1 }
+            Runner { sampler: Sampler::new(), now_ns: 1, slices, readings: 1, takes_ns: TAKES_NS }
         }
 
         /// One execution of `inside_ns`, and a pause after it: its weight.
@@ -316,7 +321,7 @@ mod tests {
             let readings = self.readings;
             self.sampler.ended(Ended { now_ns, inside_ns, readings, tid: 7, budget_ppm, slices });
             if weight > 0.0 {
-                self.sampler.paid(TAKES_NS * self.readings, self.readings);
+                self.sampler.paid(self.takes_ns * self.readings, self.readings);
                 done.chosen += 1;
             }
             self.now_ns += pause_ns;
@@ -378,6 +383,17 @@ mod tests {
         runner.run(10_000, 8_000, 1_000);
         let share = runner.run(200_000, 8_000, 1_000).share();
         assert!((0.002..0.003).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn readings_that_are_dear_do_not_make_the_records_dear_too() {
+        let mut runner = Runner::new(false);
+        // As with perf events.
+        runner.takes_ns = 10_000;
+        runner.run(10_000, 500_000, 2_000);
+        let done = runner.run(100_000, 500_000, 2_000);
+        let readings = f64::from(done.chosen) * 15_000.0 / done.query_ns as f64;
+        assert!((0.017..0.0185).contains(&readings), "{readings} of the queries' time is for readings");
     }
 
     #[test]
