@@ -28,7 +28,7 @@ What perquery adds to a query, beside its peers, against real servers on this ma
 
 usage: cargo run --release -p perquery-tests --bin cost -- [options]
 
-  --quick           one set of servers and few rounds: about two minutes
+  --quick           one set of servers and few rounds: about four minutes
   --rounds N        rounds per workload and set of servers [default: 150]
   --queries N       point selects per burst [default: 400]
   --restarts N      start all servers anew so often [default: 3]
