@@ -36,7 +36,7 @@ const OPEN_PRICE_PER_SWITCH_NS: f64 = 1_800.0;
 /// Until the first measurement a reading is taken to cost so much.
 const FIRST_PRICE_NS: f64 = 1_500.0;
 /// What a reading costs beyond the time that it takes, as a part of that: the server finds its caches full of what was read
-/// there. Round trips became longer by 1.0 to 1.8 times what the thread itself had measured.
+/// there. On the slower of two machines round trips became longer by 1.8 times what the thread itself had measured.
 const DISPLACED_PART: f64 = 0.5;
 /// What writing the record and following the protocol costs each execution, as a part of what a reading costs in all: the
 /// budget pays for it first … Measured in round trips of MariaDB and PostgreSQL on two machines: 0.2 to 0.5.
