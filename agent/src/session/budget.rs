@@ -3,7 +3,8 @@
 //!
 //! Each thread measures what a reading costs it and how long its executions take, and chooses every execution with a
 //! probability p that keeps the expected cost within the budget. How busy the thread is does not matter: a burst of short
-//! queries pays no more of itself than a steady stream. p for the next window follows from windows that are over, never
+//! queries pays no more of itself than a steady stream. Recording, which all executions have, is paid from the budget first; an
+//! eighth of it is for readings in any case. p for the next window follows from windows that are over, never
 //! from the execution that is chosen; so the weight 1/p makes totals unbiased. A thread that runs long queries, or hardly
 //! any, has p = 1: all of them are counted.
 //!

@@ -266,6 +266,21 @@ fn compare(client: Client, budget_ppm: u64) -> u32 {
 }
 
 #[test]
+fn the_record_that_follows_a_priced_reading_is_a_part_of_its_price() {
+    const LONG_NS: u64 = 1_000_000;
+    let mut thread = Thread::new();
+    let mut price_after = |readings| {
+        (thread.measuring.readings, thread.measuring.end_price_ns) = (readings, 1);
+        let ended_ns = thread.now_ns() - LONG_NS;
+        thread.price_record(ended_ns);
+        thread.measuring.end_price_ns
+    };
+    // The first reading was priced, and the ninth; the second was not.
+    assert!(price_after(1) >= LONG_NS && price_after(9) >= LONG_NS);
+    assert_eq!((price_after(2), price_after(8)), (1, 1));
+}
+
+#[test]
 fn what_is_known_without_a_reading_agrees_with_the_plain_readings() {
     let watched = look_up();
     // Threads of their own, which can be put on one CPU and forgotten.
