@@ -35,18 +35,19 @@ mod start;
 mod thread;
 mod tools;
 
-use perquery_agent::session::Engine;
+use perquery_agent::session::{Engine, Hooks};
 
 /// What the calls of every query look at: in one page, because after a query of the server's own it has to be found again.
 #[repr(C, align(4096))]
 struct Home {
-    transfers: hooks::Transfers,
-    waits: hooks::Waits,
     engine: Engine,
+    transfers: hooks::Transfers,
 }
 
-static HOME: Home =
-    Home { transfers: hooks::Transfers::new(), waits: hooks::Waits::new(), engine: Engine::new() };
+static HOME: Home = Home { engine: Engine::new(hooks::searching()), transfers: hooks::Transfers::new() };
 
 /// Everything the library keeps for its process.
 const ENGINE: &Engine = &HOME.engine;
+
+/// What the hooks of every query look at, in its first cache line.
+const HOOKS: &Hooks = ENGINE.hooks();

@@ -7,7 +7,8 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_int, c_void};
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use perquery_agent::session::Hot;
 
 /// The place of one original: its name, and its address once it was found.
 pub struct Original {
@@ -22,25 +23,6 @@ pub struct Original {
 }
 
 const MISSING: usize = 1;
-
-/// The address of an original that every query calls, or until it was found that of a function of the same type, which
-/// searches for it and calls it or the system call behind it. So a hook jumps there without a question.
-#[repr(transparent)]
-pub struct Hot(AtomicPtr<c_void>);
-
-impl Hot {
-    /// Not found yet.
-    pub const fn new(search: *const c_void) -> Self {
-        Hot(AtomicPtr::new(search.cast_mut()))
-    }
-
-    /// Where to go.
-    #[inline(always)]
-    pub fn load(&self) -> *mut c_void {
-        // Relaxed: the address depends on nothing else.
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 impl Original {
     /// A function of libc.
@@ -94,7 +76,7 @@ impl Original {
         if let Some(hot) = self.hot
             && found != 0
         {
-            hot.0.store(core::ptr::with_exposed_provenance_mut(found), Ordering::Relaxed);
+            hot.set(found);
         }
         found
     }

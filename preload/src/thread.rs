@@ -6,7 +6,7 @@
 //! thread finds marked as entered; and for the key whose destructor tells that a thread ends.
 #![allow(unsafe_code)]
 
-use crate::ENGINE;
+use crate::{ENGINE, HOOKS};
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -31,18 +31,32 @@ thread_local! {
     };
 }
 
-/// The thread's own storage, looked up the long way once a thread.
+/// The thread's own storage; null as long as nobody has looked for it in this process. A new thread's is as it was made.
 #[inline(always)]
-fn state() -> Option<*const Slot> {
-    let known = word::load();
-    if known != 0 { Some(known as *const Slot) } else { find_state() }
+fn known() -> *const Slot {
+    match HOOKS.thread_offset.load(Ordering::Relaxed) {
+        0 => core::ptr::null(),
+        offset => word::thread_pointer().wrapping_add(offset) as *const Slot,
+    }
 }
 
+/// The same, looked for if need be.
+#[inline(always)]
+fn state() -> Option<*const Slot> {
+    let known = known();
+    if known.is_null() { find_state() } else { Some(known) }
+}
+
+/// Looks for it in this thread, which says where every other one has it.
 #[cold]
 #[inline(never)]
 fn find_state() -> Option<*const Slot> {
     let state = THREAD.try_with(|slot| &raw const *slot).ok()?;
-    word::store(state as usize);
+    // The library's thread-local storage is one block; how far its anchor is from the thread pointer is the same in all threads.
+    let anchor_offset = word::anchor_offset();
+    let anchor = word::thread_pointer().wrapping_add(anchor_offset);
+    let offset = anchor_offset.wrapping_add((state as usize).wrapping_sub(anchor));
+    HOOKS.thread_offset.store(offset, Ordering::Relaxed);
     Some(state)
 }
 
@@ -51,7 +65,7 @@ fn find_state() -> Option<*const Slot> {
 pub fn with<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R> {
     let marker = 0u8;
     let frame = (&raw const marker) as usize;
-    let mut known = word::load() as *const Slot;
+    let mut known = known();
     // SAFETY: null, or this thread's own storage; whoever this call interrupted does not write while it lasts.
     let thread = unsafe { known.as_ref().map(|slot| &*slot.thread.get()) };
     if !thread.is_some_and(|thread| thread.is_known_in(ENGINE.process().pid())) {
@@ -90,7 +104,7 @@ fn arrive(frame: usize) -> Option<*const Slot> {
 pub fn with_known<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Option<R> {
     let marker = 0u8;
     let frame = (&raw const marker) as usize;
-    let known = word::load() as *const Slot;
+    let known = known();
     // SAFETY: null, or this thread's own storage; see `with`.
     let thread = unsafe { &mut *known.as_ref()?.thread.get() };
     if !thread.enter(frame) {
@@ -104,7 +118,7 @@ pub fn with_known<R>(work: impl FnOnce(&'static Engine, &mut Thread) -> R) -> Op
 /// True when the thread is in the middle of a query. A glance, without going inside.
 #[inline(always)]
 pub fn runs_a_query() -> bool {
-    let known = word::load() as *const Slot;
+    let known = known();
     // SAFETY: null, or this thread's own storage; whoever this call interrupted does not write while it lasts.
     unsafe { known.as_ref().is_some_and(|slot| (*slot.thread.get()).runs_a_query()) }
 }

@@ -1,51 +1,51 @@
-//! x86-64: the word of each thread that says where its state is.
+//! x86-64: where a thread's own storage is.
 //!
-//! The library is there when the program starts, so the word can be reached the short way (the initial-exec model: two
-//! instructions), which the compiler does not take for a shared library: it calls __tls_get_addr each time.
+//! The library is there when the program starts. Its anchor is reached the short way (the initial-exec model), which only a
+//! library may do whose whole thread-local storage is at one distance from the thread pointer in every thread; the linker
+//! marks it so (DF_STATIC_TLS), and the loader keeps to it (ELF Handling for Thread-Local Storage, sections 2 and 3.4). So
+//! that distance needs to be found only once, while the compiler would call a resolver each time.
 //!
 //! # Safety
 //!
-//! `unsafe` is used for two instructions that read, or write, the calling thread's own word.
+//! `unsafe` is used for an instruction that reads the thread pointer, and one that reads the anchor's offset.
 #![allow(unsafe_code)]
 
 core::arch::global_asm!(
-    ".pushsection .tbss.perquery_thread,\"awT\",@nobits",
+    ".pushsection .tbss.perquery_anchor,\"awT\",@nobits",
     ".balign 8",
-    ".globl perquery_thread",
-    ".hidden perquery_thread",
-    ".type perquery_thread,@object",
-    ".size perquery_thread,8",
-    "perquery_thread: .zero 8",
+    ".globl perquery_anchor",
+    ".hidden perquery_anchor",
+    ".type perquery_anchor,@object",
+    ".size perquery_anchor,8",
+    "perquery_anchor: .zero 8",
     ".popsection",
 );
 
-/// The calling thread's word; 0 in a new thread.
+/// The calling thread's pointer.
 #[inline(always)]
-pub fn load() -> usize {
-    let word;
-    // SAFETY: reads the word above through the offset that the loader put into the global offset table.
+pub fn thread_pointer() -> usize {
+    let pointer;
+    // SAFETY: the word at %fs:0 is the pointer itself (System V ABI for x86-64, thread-local storage).
     unsafe {
         core::arch::asm!(
-            "mov {word}, qword ptr [rip + perquery_thread@GOTTPOFF]",
-            "mov {word}, qword ptr fs:[{word}]",
-            word = out(reg) word,
+            "mov {pointer}, qword ptr fs:[0]",
+            pointer = out(reg) pointer,
             options(nostack, preserves_flags, readonly, pure),
         );
     }
-    word
+    pointer
 }
 
-/// Stores the calling thread's word.
-#[inline(always)]
-pub fn store(word: usize) {
-    // SAFETY: writes the word above.
+/// How far the anchor is from the thread pointer, in bytes. (Not `pure`: it is asked for what its asking means to the linker.)
+pub fn anchor_offset() -> usize {
+    let offset;
+    // SAFETY: reads the offset that the loader put into the global offset table.
     unsafe {
         core::arch::asm!(
-            "mov {at}, qword ptr [rip + perquery_thread@GOTTPOFF]",
-            "mov qword ptr fs:[{at}], {word}",
-            at = out(reg) _,
-            word = in(reg) word,
-            options(nostack, preserves_flags),
+            "mov {offset}, qword ptr [rip + perquery_anchor@GOTTPOFF]",
+            offset = out(reg) offset,
+            options(nostack, preserves_flags, readonly),
         );
     }
+    offset
 }

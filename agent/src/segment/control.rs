@@ -16,7 +16,7 @@ pub struct Control<'a> {
 
 impl<'a> Control<'a> {
     #[inline]
-    pub(super) fn new(words: &'a [AtomicU64; CONTROL_WORDS]) -> Self {
+    pub(crate) fn new(words: &'a [AtomicU64; CONTROL_WORDS]) -> Self {
         Control { words }
     }
 

@@ -109,6 +109,11 @@ impl<'a> Segment<'a> {
         self.words.get(at..at + n).unwrap_or(&[])
     }
 
+    /// The control page's words.
+    pub(crate) fn control_words(&self) -> &'a [AtomicU64; layout::CONTROL_WORDS] {
+        self.control
+    }
+
     /// The control page.
     #[inline]
     pub fn control(&self) -> Control<'a> {
@@ -160,11 +165,11 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Writes `bytes` into `words`, zero padded to a word; what does not fit is cut off.
 fn control_page(words: &[AtomicU64]) -> Option<&[AtomicU64; layout::CONTROL_WORDS]> {
     words.get(layout::HEADER_WORDS..)?.first_chunk()
 }
 
+/// Writes `bytes` into `words`, zero padded to a word; what does not fit is cut off.
 pub(super) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
     let (chunks, rest) = bytes.as_chunks::<8>();
     let mut words = words.iter();

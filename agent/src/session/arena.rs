@@ -35,6 +35,17 @@ pub struct Cell {
 // SAFETY: the session is reached through `enter` only, by one thread at a time.
 unsafe impl Sync for Cell {}
 
+/// What a write to a session's socket is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writing {
+    /// Nobody's business.
+    Passes,
+    /// That of a PostgreSQL session which stands aside.
+    Aside,
+    /// That of a session which does not.
+    Watched,
+}
+
 /// Bytes went by unseen.
 pub const MISSED_BYTES: u32 = 1;
 /// The descriptor was closed.
@@ -78,11 +89,17 @@ impl Cell {
         self.quiet.load(Ordering::Relaxed) & (ASIDE | TLS) == ASIDE
     }
 
-    /// True when a write to its socket is nobody's business. A glance.
+    /// What a write to its socket is. A glance.
     #[inline(always)]
-    pub fn writes_pass(&self) -> bool {
+    pub fn writing(&self) -> Writing {
         let word = self.quiet.load(Ordering::Relaxed);
-        word & ASIDE != 0 && word & (POSTGRES | TLS) != POSTGRES
+        if word & ASIDE == 0 {
+            Writing::Watched
+        } else if word & (POSTGRES | TLS) == POSTGRES {
+            Writing::Aside
+        } else {
+            Writing::Passes
+        }
     }
 
     /// True while a unit goes the direct way: the session's machine does not know of it.

@@ -83,7 +83,7 @@ impl Engine {
     /// True when the counters of all executions are to be read.
     #[inline(always)]
     pub fn reads_all(&self) -> bool {
-        self.process.segment().is_some_and(|segment| segment.control().reads_all())
+        self.process.control().reads_all()
     }
 
     /// After a read for at most `requested` bytes whose session stood aside, while capture is off: true when that was all,

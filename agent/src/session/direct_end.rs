@@ -123,7 +123,7 @@ impl Engine {
 
     /// The record of a unit that ended at `now`, with what was found out about it by watching.
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.end")]
     fn record_watched(&self, t: &mut Thread, s: &mut Session, now: u64) {
         let (measured, flags) = t.end_command(false, now, now.saturating_sub(s.running.start_ns));
         let recorded = self.record_briefly(s, now, flags);
@@ -132,7 +132,7 @@ impl Engine {
 
     /// The same of a chosen one, with its counters.
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.end")]
     fn record_chosen(&self, t: &mut Thread, s: &mut Session, now: u64) {
         let (measured, flags) = t.end_command(true, now, now.saturating_sub(s.running.start_ns));
         if let Some(room) = &mut s.room {
@@ -169,8 +169,8 @@ impl Engine {
         let Running { generation, start_ns, first_byte_ns, client_wait_ns, .. } = s.running;
         let latency_ns = now.saturating_sub(start_ns);
         let first_byte_ns = first_byte_ns.saturating_sub(start_ns);
-        let (Some(segment), Some(room)) = (self.process.segment(), s.room) else { return false };
-        let control = segment.control();
+        let Some(room) = s.room else { return false };
+        let control = self.process.control();
         if (latency_ns | first_byte_ns) >= u64::from(u32::MAX)
             || client_wait_ns != 0
             || control.generation() != generation

@@ -2,6 +2,7 @@
 
 use super::arena::{Arena, Cell, Inside, MISSED_BYTES};
 use super::descriptors::Descriptors;
+use super::hooks::Hooks;
 use super::process::{Kind, Process};
 use super::quiet;
 use super::quiet_postgres::POSTGRES;
@@ -11,6 +12,7 @@ use super::thread::{Slice, Thread};
 use crate::protocol::{Direction, Event, Step};
 use crate::segment::Segment;
 use crate::sqlite::Sqlite;
+use core::hint::cold_path;
 use core::sync::atomic::Ordering;
 
 /// A session as a hook found it before the real call, to be found again after it.
@@ -84,14 +86,20 @@ pub struct Engine {
 
 impl Engine {
     /// Before the constructor ran.
-    pub const fn new() -> Self {
+    pub const fn new(hooks: Hooks) -> Self {
         Engine {
-            process: Process::new(),
+            process: Process::new(hooks),
             descriptors: Descriptors::new(),
             arena: Arena::new(),
             ssl: SslMap::new(),
             sqlite: Sqlite::new(),
         }
+    }
+
+    /// What the library's hooks look at.
+    #[inline(always)]
+    pub const fn hooks(&self) -> &Hooks {
+        self.process.hooks()
     }
 
     /// The process's state.
@@ -255,6 +263,7 @@ impl Engine {
         // The time of the first one.
         t.write_ns = if t.slice.responded { 0 } else { t.now_ns() };
         if t.slice.chosen {
+            cold_path();
             t.before_answer();
         }
         Some(Ticket::of(cell, cell.quiet.load(Ordering::Relaxed)))

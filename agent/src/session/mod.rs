@@ -26,6 +26,7 @@ mod engine;
 mod events;
 mod gap;
 mod gate;
+mod hooks;
 pub mod identity;
 mod measure;
 #[cfg(all(test, feature = "reader"))]
@@ -48,10 +49,11 @@ mod unit;
 mod whole;
 pub mod worker;
 
-pub use arena::Cell;
+pub use arena::{Cell, Writing};
 pub use aside::BackInAnswer;
 pub use engine::{Engine, Ticket};
 pub use gate::{GATE, Gate};
+pub use hooks::{Hooks, Hot};
 pub(crate) use measure::Measured;
 pub(crate) use places::take_slot;
 pub use process::{Kind, Process, Start, decide};

@@ -6,9 +6,10 @@
 #![allow(unsafe_code)]
 
 use super::gate::GATE;
+use super::hooks::Hooks;
 use crate::clock::monotonic_ns;
-use crate::segment::layout::{MEMFD_NAME, Shape, header};
-use crate::segment::{Refused, Segment};
+use crate::segment::layout::{CONTROL_WORDS, MEMFD_NAME, Shape, header};
+use crate::segment::{Control, Refused, Segment};
 use crate::strings::Bytes;
 use crate::sys::{memory, process};
 use core::cell::UnsafeCell;
@@ -84,8 +85,8 @@ fn parse_handed_down(text: &[u8]) -> Option<(i32, u32)> {
 /// Where there is no page that a forked child finds empty: the kernel is asked each time.
 static NO_PID: AtomicU64 = AtomicU64::new(0);
 
-/// Capture is off where there is no segment.
-static OFF: AtomicU64 = AtomicU64::new(0);
+/// The control page where there is no segment: capture is off, and nothing is wanted.
+static OFF: [AtomicU64; CONTROL_WORDS] = [const { AtomicU64::new(0) }; CONTROL_WORDS];
 
 const UNBORN: u8 = 0;
 const INERT: u8 = 1;
@@ -97,13 +98,14 @@ const LIVE: u8 = 4;
 /// The process's state. One static of it exists in the library. What every query looks at is in its first cache line.
 #[repr(C, align(64))]
 pub struct Process {
+    hooks: Hooks,
+    /// The segment's control page; before there is a segment, one that says off.
+    control: AtomicPtr<[AtomicU64; CONTROL_WORDS]>,
+    /// A word that reads 0 in a forked child: our pid. In a page of its own, once that was made.
+    page: AtomicPtr<AtomicU64>,
     state: AtomicU8,
     kind: AtomicU8,
     handed_fd: AtomicU32,
-    /// A word that reads 0 in a forked child: our pid. In a page of its own, once that was made.
-    page: AtomicPtr<AtomicU64>,
-    /// The segment's word that says whether capture is on; before there is a segment, one that says no.
-    capture: AtomicPtr<AtomicU64>,
     segment: UnsafeCell<Option<Segment<'static>>>,
     handed_pid: AtomicU32,
     /// What went by while one thread was mapping the segment: executions, sessions.
@@ -114,17 +116,20 @@ pub struct Process {
 // which that thread stored afterwards with Release.
 unsafe impl Sync for Process {}
 
+const _: () = assert!(core::mem::offset_of!(Process, segment) == 64);
+
 impl Process {
     /// Before the constructor ran: every hook passes through.
-    pub const fn new() -> Self {
+    pub const fn new(hooks: Hooks) -> Self {
         Process {
+            hooks,
             state: AtomicU8::new(UNBORN),
             kind: AtomicU8::new(0),
             handed_fd: AtomicU32::new(0),
             handed_pid: AtomicU32::new(0),
             segment: UnsafeCell::new(None),
             page: AtomicPtr::new((&raw const NO_PID).cast_mut()),
-            capture: AtomicPtr::new((&raw const OFF).cast_mut()),
+            control: AtomicPtr::new((&raw const OFF).cast_mut()),
             unseen: [const { AtomicU64::new(0) }; 2],
         }
     }
@@ -177,9 +182,9 @@ impl Process {
         self.state.store(next, Ordering::Release);
         match (next, self.segment()) {
             (LIVE, Some(segment)) => {
-                let word = segment.control().capture_word();
-                self.capture.store(core::ptr::from_ref(word).cast_mut(), Ordering::Release);
-                GATE.follow(word);
+                self.control
+                    .store(core::ptr::from_ref(segment.control_words()).cast_mut(), Ordering::Release);
+                GATE.follow(segment.control().capture_word());
             }
             (WAITING, _) => GATE.open(),
             _ => GATE.shut(),
@@ -234,9 +239,20 @@ impl Process {
     /// The generation of the capture that is on; 0: it is off. Two loads.
     #[inline(always)]
     pub fn capture(&self) -> u64 {
-        // SAFETY: `OFF`, or a word of the segment, which is mapped for good. Acquire, both: whoever sees the capture sees the
-        // segment, and what is wanted.
-        unsafe { &*self.capture.load(Ordering::Acquire) }.load(Ordering::Acquire)
+        self.control().capture()
+    }
+
+    /// The segment's control page, or where there is no segment one that says off.
+    #[inline(always)]
+    pub fn control(&self) -> Control<'static> {
+        // SAFETY: `OFF`, or words of the segment, which is mapped for good. Acquire: whoever sees the capture sees the segment.
+        Control::new(unsafe { &*self.control.load(Ordering::Acquire) })
+    }
+
+    /// What the library's hooks look at.
+    #[inline(always)]
+    pub const fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     /// The segment, if there is one already.

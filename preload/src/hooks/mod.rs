@@ -16,9 +16,23 @@ pub mod unload;
 mod waits;
 
 pub use transfer::Transfers;
-pub use waits::Waits;
+
+use core::ffi::c_void;
+use core::sync::atomic::AtomicUsize;
+use perquery_agent::session::{Hooks, Hot};
 
 use crate::real::Original;
+
+/// The originals of the hooks that every query calls, as long as they were not found.
+pub const fn searching() -> Hooks {
+    Hooks {
+        recv: Hot::new(transfer::search::recv as *const c_void),
+        send: Hot::new(transfer::search::send as *const c_void),
+        poll: Hot::new(waits::search_and_poll as *const c_void),
+        epoll_wait: Hot::new(waits::search_and_wait as *const c_void),
+        thread_offset: AtomicUsize::new(0),
+    }
+}
 
 /// One override: its name and original, and the hook's address. A table, so that the hooks can also be put into an
 /// import table by somebody else than the dynamic linker.

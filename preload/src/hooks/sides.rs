@@ -16,7 +16,7 @@ use libc::ssize_t;
 use perquery_agent::session::{BackInAnswer, Cell, HEADER_BYTES, Ticket};
 
 #[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
+#[unsafe(link_section = ".text.hot.perquery.finish")]
 pub(super) fn before_read_of(cell: &'static Cell, requested: usize) -> Ticket {
     match with_known(|engine, t| engine.finish_directly(t, cell, requested)).flatten() {
         Some(ticket) => ticket,
@@ -80,25 +80,26 @@ pub(super) unsafe fn is_usual_header(buffer: *const c_void) -> bool {
 #[inline(never)]
 pub(super) unsafe fn after_unusual_header(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
     // SAFETY: the caller's promise.
-    match unsafe { bytes(buffer, n) } {
-        Some(bytes) => read_at_length(ticket, HEADER_BYTES, bytes),
-        None => after_nothing(),
+    if let Some(bytes) = unsafe { bytes(buffer, n) } {
+        read_at_length(ticket, HEADER_BYTES, bytes);
     }
 }
 
 /// After a read that brought nothing: the thread is going to wait for its next command.
 #[inline(always)]
 pub(super) fn after_nothing() {
-    // Where readings are far between it is nobody's business.
-    if ENGINE.capture() != 0 && ENGINE.reads_all() {
-        note_nothing();
+    if ENGINE.capture() != 0 {
+        after_nothing_captured();
     }
 }
 
 #[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
-fn note_nothing() {
-    with_known(|_, t| t.found_nothing());
+#[unsafe(link_section = ".text.hot.perquery.recv")]
+fn after_nothing_captured() {
+    // Where readings are far between it is nobody's business.
+    if ENGINE.reads_all() {
+        with_known(|_, t| t.found_nothing());
+    }
 }
 
 #[inline(never)]
@@ -145,7 +146,7 @@ fn after_aside_looked_at(ticket: Ticket, requested: usize, bytes: &[u8]) {
 
 /// After a read of a MySQL session that stood aside.
 #[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
+#[unsafe(link_section = ".text.hot.perquery.body")]
 fn after_body(ticket: Ticket, requested: usize, bytes: &[u8], capture: u64) {
     if with(|engine, t| engine.start_command(t, ticket, requested, bytes, capture)) == Some(false) {
         read_at_length(ticket, requested, bytes);
@@ -154,7 +155,7 @@ fn after_body(ticket: Ticket, requested: usize, bytes: &[u8], capture: u64) {
 
 /// After a read of a PostgreSQL session that stood aside.
 #[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
+#[unsafe(link_section = ".text.hot.perquery.request")]
 fn after_request(ticket: Ticket, requested: usize, bytes: &[u8], capture: u64) {
     if with(|engine, t| engine.start_request(t, ticket, bytes, capture)) == Some(false) {
         read_at_length(ticket, requested, bytes);
@@ -188,7 +189,7 @@ pub(super) unsafe fn after_write(ticket: Ticket, buffer: *const c_void, n: ssize
 }
 
 #[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
+#[unsafe(link_section = ".text.hot.perquery.answer")]
 fn after_answer(ticket: Ticket, bytes: &[u8]) {
     if with_known(|engine, t| engine.answered_directly(t, ticket, bytes)) != Some(true) {
         write_at_length(ticket, bytes);
@@ -197,7 +198,7 @@ fn after_answer(ticket: Ticket, bytes: &[u8]) {
 
 /// The same of a PostgreSQL session.
 #[inline(never)]
-#[unsafe(link_section = ".text.hot.perquery")]
+#[unsafe(link_section = ".text.hot.perquery.last_answer")]
 fn after_last_answer(ticket: Ticket, bytes: &[u8]) {
     if with_known(|engine, t| engine.ended_directly(t, ticket, bytes)) != Some(true) {
         write_at_length(ticket, bytes);

@@ -12,30 +12,28 @@ use super::sides::{
     after_aside, after_nothing, after_read, after_unusual_header, after_write, after_write_aside,
     before_read_of, before_write, is_usual_header,
 };
-use crate::ENGINE;
-use crate::real::{Hot, Original, hot, real, system_call};
+use crate::real::{Original, hot, real, system_call};
+use crate::{ENGINE, HOOKS};
 use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
-use perquery_agent::session::{Cell, HEADER_BYTES, Ticket};
+use perquery_agent::session::{Cell, HEADER_BYTES, Hot, Ticket, Writing};
 
-pub static RECV: Original = Original::hot(c"recv", &HOT.recv);
+pub static RECV: Original = Original::hot(c"recv", &HOOKS.recv);
 pub static RECVFROM: Original = Original::hot(c"recvfrom", &HOT.recvfrom);
 pub static RECVMSG: Original = Original::libc(c"recvmsg");
 pub static READ: Original = Original::hot(c"read", &HOT.read);
 pub static READV: Original = Original::libc(c"readv");
 pub static RECV_CHK: Original = Original::hot(c"__recv_chk", &HOT.recv_chk);
 pub static READ_CHK: Original = Original::hot(c"__read_chk", &HOT.read_chk);
-pub static SEND: Original = Original::hot(c"send", &HOT.send);
+pub static SEND: Original = Original::hot(c"send", &HOOKS.send);
 pub static SENDTO: Original = Original::hot(c"sendto", &HOT.sendto);
 pub static SENDMSG: Original = Original::libc(c"sendmsg");
 pub static WRITE: Original = Original::hot(c"write", &HOT.write);
 pub static WRITEV: Original = Original::libc(c"writev");
 
-/// Together in a cache line, those of servers first.
+/// The originals of those that some programs call instead, together in a cache line.
 #[repr(C, align(64))]
 pub struct Transfers {
-    recv: Hot,
-    send: Hot,
     read: Hot,
     write: Hot,
     recv_chk: Hot,
@@ -50,8 +48,6 @@ impl Transfers {
     /// Not found yet.
     pub const fn new() -> Self {
         Transfers {
-            recv: Hot::new(search::recv as *const c_void),
-            send: Hot::new(search::send as *const c_void),
             read: Hot::new(search::read as *const c_void),
             write: Hot::new(search::write as *const c_void),
             recv_chk: Hot::new(search::__recv_chk as *const c_void),
@@ -86,7 +82,7 @@ unsafe fn parts(
 const UNKNOWN_LENGTH: usize = usize::MAX;
 
 /// What stands in [`HOT`] until the originals were found.
-mod search {
+pub(super) mod search {
     use super::*;
 
     macro_rules! search {
@@ -127,33 +123,35 @@ mod search {
 // cell travels behind the caller's own arguments.
 
 macro_rules! reads {
-    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:ident,
-     buffer $buffer:ident, $requested:expr, peeks $peeks:expr) => {
+    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr,
+     buffer $buffer:ident, $requested:expr, peeks $peeks:expr, in $off:literal, $on:literal) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
-        #[unsafe(link_section = ".text.hot.perquery.off")]
+        #[unsafe(link_section = $off)]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
             /// A session that stands aside may be about to read a header: hardly anything has to be known afterwards.
             #[inline(never)]
-            #[unsafe(link_section = ".text.hot.perquery.off")]
+            #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn header($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = ENGINE.ticket_aside(cell);
                 // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 let passes = n == HEADER_BYTES as ssize_t && unsafe { is_usual_header($buffer) };
-                if !passes {
+                if n <= 0 {
+                    after_nothing();
+                } else if !passes {
                     // SAFETY: as above.
                     unsafe { after_unusual_header(ticket, $buffer, n) };
                 }
                 n
             }
             #[inline(never)]
-            #[unsafe(link_section = ".text.hot.perquery.off")]
+            #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = ENGINE.ticket_aside(cell);
                 // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
                 if n > 0 {
                     // SAFETY: `n` is the answer of the call above.
                     unsafe { after_aside(ticket, $requested, $buffer, n) };
@@ -163,11 +161,11 @@ macro_rules! reads {
                 n
             }
             #[inline(never)]
-            #[unsafe(link_section = ".text.hot.perquery")]
+            #[unsafe(link_section = $on)]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = before_read_of(cell, $requested);
                 // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_read(ticket, $requested, $buffer, n) };
                 n
@@ -179,14 +177,14 @@ macro_rules! reads {
                     // SAFETY: the caller's own arguments.
                     Some(cell) => unsafe { near($fd $(, $arg)*, cell) },
                     // SAFETY: the original's type, and the caller's own arguments.
-                    None => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
+                    None => unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                 }
             }
             #[inline(always)]
             unsafe fn near($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 if $peeks {
                     // SAFETY: the original's type, and the caller's own arguments.
-                    return unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                    return unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
                 }
                 match cell.is_plainly_aside() {
                     // SAFETY: the caller's own arguments.
@@ -201,7 +199,7 @@ macro_rules! reads {
                 // SAFETY: the caller's own arguments.
                 Some(Some(cell)) => unsafe { near($fd $(, $arg)*, cell) },
                 // SAFETY: the original's type, and the caller's own arguments.
-                Some(None) => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
+                Some(None) => unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                 // SAFETY: the caller's own arguments.
                 None => unsafe { far($fd $(, $arg)*) },
             }
@@ -211,80 +209,81 @@ macro_rules! reads {
 
 reads! {
     /// recv(2).
-    recv (fd, buffer: *mut c_void, len: size_t, flags: c_int) at recv, buffer buffer, len,
-    peeks flags & libc::MSG_PEEK != 0
+    recv (fd, buffer: *mut c_void, len: size_t, flags: c_int) at HOOKS.recv, buffer buffer, len,
+    peeks flags & libc::MSG_PEEK != 0, in ".text.hot.perquery.off", ".text.hot.perquery.recv"
 }
 reads! {
     /// recvfrom(2).
     recvfrom (fd, buffer: *mut c_void, len: size_t, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t)
-    at recvfrom, buffer buffer, len, peeks flags & libc::MSG_PEEK != 0
+    at HOT.recvfrom, buffer buffer, len, peeks flags & libc::MSG_PEEK != 0, in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 reads! {
     /// recv(2) as called with _FORTIFY_SOURCE.
-    __recv_chk (fd, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int) at recv_chk, buffer buffer, len,
-    peeks flags & libc::MSG_PEEK != 0
+    __recv_chk (fd, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int) at HOT.recv_chk, buffer buffer, len,
+    peeks flags & libc::MSG_PEEK != 0, in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 reads! {
     /// read(2).
-    read (fd, buffer: *mut c_void, len: size_t) at read, buffer buffer, len, peeks false
+    read (fd, buffer: *mut c_void, len: size_t) at HOT.read, buffer buffer, len, peeks false, in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 reads! {
     /// read(2) as called with _FORTIFY_SOURCE.
-    __read_chk (fd, buffer: *mut c_void, len: size_t, room: size_t) at read_chk, buffer buffer, len, peeks false
+    __read_chk (fd, buffer: *mut c_void, len: size_t, room: size_t) at HOT.read_chk, buffer buffer, len, peeks false, in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 
 macro_rules! writes {
-    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:ident, buffer $buffer:ident) => {
+    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr, buffer $buffer:ident, in $off:literal, $on:literal) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
-        #[unsafe(link_section = ".text.hot.perquery.off")]
+        #[unsafe(link_section = $off)]
         pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $type)*) -> ssize_t {
             #[inline(never)]
-            #[unsafe(link_section = ".text.hot.perquery")]
+            #[unsafe(link_section = $on)]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = before_write(cell);
                 // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_write(ticket, $buffer, n) };
                 n
             }
             /// Of a PostgreSQL session that stands aside.
             #[inline(never)]
-            #[unsafe(link_section = ".text.hot.perquery.off")]
+            #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = ENGINE.ticket_aside(cell);
                 // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_write_aside(ticket, $buffer, n) };
                 n
             }
             #[inline(always)]
             unsafe fn near($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
-                if cell.is_plainly_aside() {
+                match cell.writing() {
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    Writing::Passes => unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                     // SAFETY: the caller's own arguments.
-                    unsafe { aside($fd $(, $arg)*, cell) }
-                } else {
+                    Writing::Aside => unsafe { aside($fd $(, $arg)*, cell) },
                     // SAFETY: as above.
-                    unsafe { watched($fd $(, $arg)*, cell) }
+                    Writing::Watched => unsafe { watched($fd $(, $arg)*, cell) },
                 }
             }
             /// Of a descriptor that is not among the first.
             #[inline(never)]
             unsafe extern "C-unwind" fn far($fd: c_int $(, $arg: $type)*) -> ssize_t {
-                match ENGINE.session_of($fd).filter(|cell| !cell.writes_pass()) {
+                match ENGINE.session_of($fd) {
                     // SAFETY: the caller's own arguments.
                     Some(cell) => unsafe { near($fd $(, $arg)*, cell) },
                     // SAFETY: the original's type, and the caller's own arguments.
-                    None => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
+                    None => unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                 }
             }
             match ENGINE.near_session_of($fd) {
                 // SAFETY: the caller's own arguments.
-                Some(Some(cell)) if !cell.writes_pass() => unsafe { near($fd $(, $arg)*, cell) },
+                Some(Some(cell)) => unsafe { near($fd $(, $arg)*, cell) },
                 // SAFETY: the original's type, and the caller's own arguments.
-                Some(_) => unsafe { hot!(HOT.$hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
+                Some(None) => unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                 // SAFETY: the caller's own arguments.
                 None => unsafe { far($fd $(, $arg)*) },
             }
@@ -294,16 +293,16 @@ macro_rules! writes {
 
 writes! {
     /// send(2).
-    send (fd, buffer: *const c_void, len: size_t, flags: c_int) at send, buffer buffer
+    send (fd, buffer: *const c_void, len: size_t, flags: c_int) at HOOKS.send, buffer buffer, in ".text.hot.perquery.off", ".text.hot.perquery.send"
 }
 writes! {
     /// sendto(2).
-    sendto (fd, buffer: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t) at sendto,
-    buffer buffer
+    sendto (fd, buffer: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t) at HOT.sendto,
+    buffer buffer, in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 writes! {
     /// write(2).
-    write (fd, buffer: *const c_void, len: size_t) at write, buffer buffer
+    write (fd, buffer: *const c_void, len: size_t) at HOT.write, buffer buffer, in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 
 /// readv(2).

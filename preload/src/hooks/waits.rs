@@ -10,34 +10,17 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
-use crate::real::{Hot, Original, hot, real, system_call};
+use crate::real::{Original, hot, real, system_call};
 use crate::thread::{runs_a_query, with, with_known};
-use crate::{ENGINE, HOME};
+use crate::{ENGINE, HOOKS};
 use core::ffi::{c_int, c_void};
 use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
 
-pub static POLL: Original = Original::hot(c"poll", &HOME.waits.poll);
+pub static POLL: Original = Original::hot(c"poll", &HOOKS.poll);
 pub static PPOLL: Original = Original::libc(c"ppoll");
 pub static POLL_CHK: Original = Original::libc(c"__poll_chk");
-pub static EPOLL_WAIT: Original = Original::hot(c"epoll_wait", &HOME.waits.epoll_wait);
+pub static EPOLL_WAIT: Original = Original::hot(c"epoll_wait", &HOOKS.epoll_wait);
 pub static EPOLL_CTL: Original = Original::libc(c"epoll_ctl");
-
-/// The originals of those that every query may call.
-#[repr(C)]
-pub struct Waits {
-    poll: Hot,
-    epoll_wait: Hot,
-}
-
-impl Waits {
-    /// Not found yet.
-    pub const fn new() -> Self {
-        Waits {
-            poll: Hot::new(search_and_poll as *const c_void),
-            epoll_wait: Hot::new(search_and_wait as *const c_void),
-        }
-    }
-}
 
 /// The time, if this thread is in the middle of a query: it may be about to wait for its client.
 fn wait_begin() -> Option<u64> {
@@ -72,7 +55,7 @@ fn waited_between_queries(answer: c_int) {
 pub unsafe extern "C-unwind" fn poll(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
     /// While capture is on.
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.recv")]
     unsafe extern "C-unwind" fn captured(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
         if runs_a_query() {
             // SAFETY: the caller's own arguments.
@@ -83,7 +66,7 @@ pub unsafe extern "C-unwind" fn poll(list: *mut pollfd, n: nfds_t, timeout_ms: c
             return unsafe { between(list, n, timeout_ms) };
         }
         // SAFETY: the original's type, and the caller's own arguments.
-        unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) }
+        unsafe { hot!(HOOKS.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) }
     }
     /// In the middle of a query.
     #[inline(never)]
@@ -91,18 +74,18 @@ pub unsafe extern "C-unwind" fn poll(list: *mut pollfd, n: nfds_t, timeout_ms: c
         let since_ns = wait_begin();
         // SAFETY: the original's type, and the caller's own arguments.
         let answer =
-            unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) };
+            unsafe { hot!(HOOKS.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) };
         // SAFETY: `answer` is that of the call above.
         unsafe { waited(since_ns, list, n, answer) };
         answer
     }
     /// Between queries, where what happens then is asked about.
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.measured")]
     unsafe extern "C-unwind" fn between(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
         // SAFETY: the original's type, and the caller's own arguments.
         let answer =
-            unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) };
+            unsafe { hot!(HOOKS.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) };
         waited_between_queries(answer);
         answer
     }
@@ -111,12 +94,16 @@ pub unsafe extern "C-unwind" fn poll(list: *mut pollfd, n: nfds_t, timeout_ms: c
         return unsafe { captured(list, n, timeout_ms) };
     }
     // SAFETY: the original's type, and the caller's own arguments.
-    unsafe { hot!(HOME.waits.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) }
+    unsafe { hot!(HOOKS.poll, fn(*mut pollfd, nfds_t, c_int) -> c_int)(list, n, timeout_ms) }
 }
 
 /// Stands in the place of poll(2) until the original was found.
 #[cold]
-unsafe extern "C-unwind" fn search_and_poll(list: *mut pollfd, n: nfds_t, timeout_ms: c_int) -> c_int {
+pub(super) unsafe extern "C-unwind" fn search_and_poll(
+    list: *mut pollfd,
+    n: nfds_t,
+    timeout_ms: c_int,
+) -> c_int {
     match real!(POLL, fn(*mut pollfd, nfds_t, c_int) -> c_int) {
         // SAFETY: the caller's own arguments.
         Some(real) => unsafe { real(list, n, timeout_ms) },
@@ -200,7 +187,7 @@ pub unsafe extern "C-unwind" fn epoll_wait(
 ) -> c_int {
     /// While the counters of all executions are read.
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.measured")]
     unsafe extern "C-unwind" fn between(
         poller: c_int,
         events: *mut epoll_event,
@@ -209,7 +196,7 @@ pub unsafe extern "C-unwind" fn epoll_wait(
     ) -> c_int {
         // SAFETY: the original's type, and the caller's own arguments.
         let answer = unsafe {
-            hot!(HOME.waits.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
+            hot!(HOOKS.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
                 poller, events, room, timeout_ms,
             )
         };
@@ -225,7 +212,7 @@ pub unsafe extern "C-unwind" fn epoll_wait(
     }
     // SAFETY: the original's type, and the caller's own arguments.
     unsafe {
-        hot!(HOME.waits.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
+        hot!(HOOKS.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
             poller, events, room, timeout_ms,
         )
     }
@@ -233,7 +220,7 @@ pub unsafe extern "C-unwind" fn epoll_wait(
 
 /// Stands in its place until the original was found.
 #[cold]
-unsafe extern "C-unwind" fn search_and_wait(
+pub(super) unsafe extern "C-unwind" fn search_and_wait(
     poller: c_int,
     events: *mut epoll_event,
     room: c_int,
