@@ -30,6 +30,7 @@
 
 pub mod hooks;
 mod imports;
+mod layout;
 mod real;
 mod start;
 mod thread;

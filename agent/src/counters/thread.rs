@@ -243,6 +243,7 @@ impl ThreadCounters {
     }
 
     #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery.begin")]
     pub(super) fn read_with<K: Kernel>(&mut self, k: &mut K, budget: &Budget, skip: u64, out: &mut Reading) {
         out.thread = self.thread;
         out.opening = self.opening;

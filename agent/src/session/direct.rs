@@ -19,10 +19,10 @@ use super::state::Session;
 use super::thread::Thread;
 use super::unit::Running;
 use crate::clock::monotonic_ns;
-use crate::protocol::{Asked, Dialect};
+use crate::protocol::{Asked, Command, Dialect};
 use crate::segment::record::short;
-use crate::segment::ring::Slot;
 use crate::segment::writer::{Begun, begin_brief, reserve_brief};
+use core::hint::cold_path;
 use core::sync::atomic::Ordering;
 
 impl Engine {
@@ -113,6 +113,7 @@ impl Engine {
             return false;
         }
         let Some(mut inside) = cell.enter() else {
+            cold_path();
             cell.note_missed(MISSED_BYTES);
             return false;
         };
@@ -138,7 +139,7 @@ impl Engine {
     }
 
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.begin")]
     fn begin_looking(&self, t: &mut Thread, cell: &'static Cell, s: &mut Session, begin: &Begin<'_>) -> bool {
         match t.look() {
             None => self.begin_unmeasured(t, cell, s, begin),
@@ -160,7 +161,7 @@ impl Engine {
     }
 
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.begin")]
     fn begin_chosen(
         &self,
         t: &mut Thread,
@@ -203,7 +204,7 @@ impl Engine {
             text,
         );
         s.room = Some(room);
-        self.show(s, asked, &room);
+        self.show(s, asked);
         s.bytes_in = s.bytes_in.wrapping_add(read as u64);
         s.running = Running {
             active: true,
@@ -250,19 +251,25 @@ impl Engine {
         }
     }
 
-    /// The session's slot shows what is about to run, whose record was begun in `room`.
+    /// The session's slot shows what is about to run, whose record was begun in the session's room.
     #[inline(always)]
-    fn show(&self, s: &mut Session, asked: Asked, room: &Slot<'static>) {
-        let hash = asked.text.hash;
-        if hash != 0 && s.shown_hash == hash {
-            return;
+    fn show(&self, s: &mut Session, asked: Asked) {
+        if asked.text.hash == 0 || s.shown_hash != asked.text.hash {
+            self.show_anew(s, asked.command, asked.text.hash, asked.text.full_len);
         }
+    }
+
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery.measured")]
+    fn show_anew(&self, s: &mut Session, command: Command, hash: u64, full_len: u32) {
         s.shown_hash = hash;
-        let (Some(slot), Some(segment)) = (s.slot, self.process.segment()) else { return };
+        let (Some(slot), Some(segment), Some(room)) = (s.slot, self.process.segment(), s.room) else {
+            return;
+        };
         if hash == 0 {
-            slot.show_record(asked.command, segment.position_of(room.words()));
+            slot.show_record(command, segment.position_of(room.words()));
         } else {
-            slot.start(0, asked.command, &[], hash, asked.text.full_len);
+            slot.start(0, command, &[], hash, full_len);
         }
     }
 }

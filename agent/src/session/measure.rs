@@ -137,7 +137,7 @@ impl Thread {
 
     /// Chooses whether the work that starts now has its dear counters read: its weight, or 0.
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.measured")]
     pub(crate) fn choose(&mut self) -> f64 {
         if self.wanted.mask == 0 {
             return 0.0;
@@ -302,7 +302,7 @@ impl Thread {
     }
 
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.measured")]
     fn ended_in_a_budget(&mut self, now_ns: u64, inside_ns: u64, readings: u64) {
         let (tid, budget_ppm, slices) = (self.tid, self.budget_ppm, self.chooses_by_slice());
         self.sampler.ended(Ended { now_ns, inside_ns, readings, tid, budget_ppm, slices });

@@ -18,7 +18,7 @@ impl Thread {
     /// The work that starts at `now_ns` was chosen. When it starts once all is read. `follows`: the thread has done nothing
     /// since the end of its last command but to wait for this one and to receive it, and was switched meanwhile.
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.begin")]
     pub(super) fn begin_reading(&mut self, now_ns: u64, usage_serves: bool, follows: bool) -> u64 {
         let start_cpu_ns = self.measuring.cpu.at(self.counters.thread(), now_ns);
         if start_cpu_ns.is_none() {
@@ -56,6 +56,7 @@ impl Thread {
     /// Reads everything, where the thread was switched between the end of its last command and `now_ns`, since when switches
     /// are watched for: when that was done. `None`: the account is no help.
     #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery.begin")]
     fn read_start_and_account(&mut self, now_ns: u64) -> Option<u64> {
         self.counters.read_without(1 << CPU_NS, &mut self.start);
         if !self.counters.made(&self.end) {
@@ -79,6 +80,7 @@ impl Thread {
     /// Reads everything from `from_ns` on, since when switches are watched for. When that was done.
     #[cold]
     #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery.begin")]
     pub(super) fn read_start(&mut self, from_ns: u64) -> u64 {
         self.measuring.cpu.watch();
         self.counters.read(&mut self.start);
@@ -135,7 +137,7 @@ impl Thread {
 
     /// The work that ended at `now_ns` was chosen.
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.end")]
     pub(super) fn end_reading(&mut self, now_ns: u64, inside_ns: u64, unswitched: bool) {
         // Where it was switched in sending its answer, or may have been, and nowhere else.
         let at_answer = !unswitched && self.measuring.resumed_ns != 0 && self.counters_come_with_an_account();
@@ -206,6 +208,7 @@ impl Thread {
     /// Reads everything at the end, `now_ns`, of work in which the thread was switched: its CPU clock.
     #[cold]
     #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery.end")]
     fn read_end(&mut self, now_ns: u64) -> Option<u64> {
         self.measuring.cpu.watch();
         self.counters.read(&mut self.end);

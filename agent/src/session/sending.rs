@@ -46,7 +46,8 @@ impl Sending {
 
 impl Thread {
     /// The answer to a chosen command that goes the direct way is about to be sent.
-    #[inline]
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery.begin")]
     pub(super) fn before_answer(&mut self) {
         let m = &mut self.measuring;
         m.untouched = m.resumed_ns == 0 && m.cpu.holds();
@@ -58,7 +59,8 @@ impl Thread {
     }
 
     /// It was sent. Where that, and nothing before it, has switched the thread, or may have, it was switched in again right now.
-    #[inline]
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery.end")]
     pub(super) fn after_answer(&mut self) {
         if self.measuring.untouched && !self.measuring.cpu.holds() {
             self.measuring.untouched = false;

@@ -7,6 +7,7 @@ use crate::counters::{Counts, Reading, ThreadCounters, Wanted};
 use crate::segment::Lane;
 use crate::sys::process;
 use crate::ticks::Clock;
+use core::hint::cold_path;
 
 /// The part of a unit that this thread is working on.
 #[derive(Clone, Copy)]
@@ -104,7 +105,11 @@ const STALE_WITHIN: usize = 64 * 1024;
 /// True when a frame at `here` runs inside a call marked by the frame `mark` (0: no call).
 #[inline(always)]
 pub fn is_nested(mark: usize, here: usize) -> bool {
-    mark != 0 && (here < mark || here - mark > STALE_WITHIN)
+    if mark == 0 {
+        return false;
+    }
+    cold_path();
+    here < mark || here - mark > STALE_WITHIN
 }
 
 impl Thread {

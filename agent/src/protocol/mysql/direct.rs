@@ -10,6 +10,7 @@ use super::packet::{FULL, Fields};
 use super::response::{EOF, EOF_LIMIT, Expect, LOCAL_INFILE, OK};
 use super::{Command, Mysql, TEXT_CAP, TextKind, TextRef, use_statement};
 use crate::protocol::{Answer, Asked, PackedAnswer};
+use core::hint::cold_path;
 
 /// The second letter of UPDATE, which begins like USE.
 fn is_update(text: &[u8]) -> bool {
@@ -64,27 +65,27 @@ impl Mysql {
     #[inline(always)]
     pub fn direct_command<'a>(&self, body: &'a [u8]) -> Option<(Asked, &'a [u8])> {
         let (code, rest) = body.split_first()?;
-        match *code {
-            code::QUERY => {
-                let text = match rest {
-                    // No attributes, one set of them.
-                    [0, 1, text @ ..] if self.can(capability::QUERY_ATTRIBUTES) => text,
-                    _ if self.can(capability::QUERY_ATTRIBUTES) => return None,
-                    text => text,
-                };
-                if use_statement::may_begin(*text.first()?) && !is_update(text) {
-                    return None;
-                }
-                let full_len = u32::try_from(text.len()).ok()?;
-                let asked = Asked { command: Command::Query, text: TextRef { hash: 0, full_len } };
-                Some((asked, text.get(..TEXT_CAP).unwrap_or(text)))
-            }
-            code::EXECUTE => {
-                let text = self.stored_text(u32::from_le_bytes(*rest.first_chunk::<4>()?));
-                (text.hash != 0).then_some((Asked { command: Command::Execute, text }, &[]))
-            }
-            _ => None,
+        if *code == code::EXECUTE {
+            let text = self.stored_text(u32::from_le_bytes(*rest.first_chunk::<4>()?));
+            return (text.hash != 0).then_some((Asked { command: Command::Execute, text }, &[]));
         }
+        // What follows lies behind the shorter way.
+        cold_path();
+        if *code != code::QUERY {
+            return None;
+        }
+        let text = match rest {
+            // No attributes, one set of them.
+            [0, 1, text @ ..] if self.can(capability::QUERY_ATTRIBUTES) => text,
+            _ if self.can(capability::QUERY_ATTRIBUTES) => return None,
+            text => text,
+        };
+        if use_statement::may_begin(*text.first()?) && !is_update(text) {
+            return None;
+        }
+        let full_len = u32::try_from(text.len()).ok()?;
+        let asked = Asked { command: Command::Query, text: TextRef { hash: 0, full_len } };
+        Some((asked, text.get(..TEXT_CAP).unwrap_or(text)))
     }
 
     /// How the server frames its answers in this session.
@@ -181,7 +182,7 @@ impl Framing {
     /// [`PackedAnswer::NONE`]: it is not, or it says more than that (an error, further results, a changed session, an open
     /// cursor).
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.framing")]
     pub fn answer(self, bytes: &[u8]) -> PackedAnswer {
         PackedAnswer::new(self.answer_in(bytes))
     }

@@ -125,7 +125,7 @@ impl Postgres {
     /// What the answer to a direct request says, where `bytes` is all of it and nothing more. [`PackedAnswer::NONE`]: it is not, or it says
     /// more than that (an error, a notice, several statements, a parameter, COPY).
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery")]
+    #[unsafe(link_section = ".text.hot.perquery.last_answer")]
     pub fn direct_answer(bytes: &[u8]) -> PackedAnswer {
         PackedAnswer::new(Self::answer_in(bytes))
     }
