@@ -197,6 +197,8 @@ impl Framing {
             return None;
         }
         if first == OK {
+            // Out of the way of the longer one.
+            cold_path();
             let affected = Mysql::direct_ok(packets.payload(len))?;
             return packets.is_over().then_some(Answer { rows_returned: 0, rows_affected: affected });
         }
@@ -205,6 +207,7 @@ impl Framing {
         }
         let mut definitions = u32::from(first);
         if len != 1 || is(CACHE_METADATA) {
+            cold_path();
             // The second byte says whether they follow.
             let [_, follow, ..] = packets.payload(len) else { return None };
             if len != 2 || !is(CACHE_METADATA) {
@@ -229,7 +232,11 @@ impl Framing {
         let mut rows = 0;
         let len = loop {
             let (first, len) = packets.next()?;
-            if first >= EOF && (is(NO_EOF) || first > EOF || len < EOF_LIMIT as usize) {
+            if first < EOF {
+                rows += 1;
+                continue;
+            }
+            if is(NO_EOF) || first > EOF || len < EOF_LIMIT as usize {
                 if first > EOF || !packets.is_over() {
                     return None;
                 }
