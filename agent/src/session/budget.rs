@@ -14,6 +14,7 @@
 //! System calls that only read (CPU clock, rusage) are chosen execution by execution. Events of perf cost something as
 //! long as they are open, at each context switch; so they are chosen slice by slice, and closed after a slice.
 
+use super::draw::{DRAWN_MAX, go_by};
 use crate::clock::monotonic_ns;
 use crate::segment::layout::PPM;
 use crate::segment::record::CHOICE_SLICE_NS;
@@ -46,8 +47,6 @@ const BASE_PART: f64 = 0.4;
 const BASE_MOST_NS: f64 = 1_000.0;
 /// … but this share of it is for readings, however short the executions are.
 const READINGS_SHARE: f64 = 0.125;
-/// So far ahead is drawn at a time.
-const DRAWN_MAX: u32 = 128;
 /// A longer pause is no reason to read more after it.
 const PAUSE_MAX_NS: u64 = 1_000_000_000;
 /// A window counts half as much as the one after it.
@@ -157,14 +156,8 @@ impl Sampler {
     /// Draws how many go by until one is chosen: as many as a coin that falls with probability p takes. It has no memory, so
     /// it may be drawn anew at any time that does not depend on what was drawn.
     fn draw(&mut self) {
-        (self.left, self.draws_on) = (0, false);
-        while self.p < 1.0 && self.uniform() >= self.p {
-            self.left += 1;
-            if self.left == DRAWN_MAX {
-                self.draws_on = true;
-                return;
-            }
-        }
+        self.left = if self.p < 1.0 { go_by(self.p, self.uniform()) } else { 0 };
+        self.draws_on = self.left == DRAWN_MAX;
     }
 
     /// So many executions from now on are certainly not chosen, as far as is known.
@@ -310,7 +303,7 @@ mod tests {
 
     impl Runner {
         fn new(slices: bool) -> Self {
-            Runner { sampler: Sampler::new(), now_ns: 1, slices, readings: 1, takes_ns: TAKES_NS }
+            Runner { sampler: Sampler::new(), now_ns: 1 << 40, slices, readings: 1, takes_ns: TAKES_NS }
         }
 
         /// One execution of `inside_ns`, and a pause after it: its weight.

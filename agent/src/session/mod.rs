@@ -22,6 +22,7 @@ mod cpu_clock;
 mod descriptors;
 mod direct;
 mod direct_end;
+mod draw;
 mod engine;
 mod events;
 mod gap;
