@@ -87,7 +87,8 @@ impl Postgres {
         if tag != b'B' || *portal != 0 || !is_usual_ending(rest) {
             return None;
         }
-        let (statement, _) = split_string(bind)?;
+        // Byte by byte: names are short, and this way it is code that is here.
+        let statement = bind.get(..bind.iter().position(|&byte| byte == 0)?)?;
         let Some(parse) = parse else {
             // What the unnamed statement is, is the machine's to know.
             let source =

@@ -223,6 +223,8 @@ impl Texts {
     }
 
     /// What statement `name` says; the empty name is the unnamed statement.
+    #[inline(never)]
+    #[unsafe(link_section = ".text.hot.perquery.request")]
     pub(super) fn statement(&self, name: &[u8]) -> Source {
         if !name.is_empty() {
             return self.statements.text(content_hash(name)).map_or(Source::UNKNOWN, Source::stored);
