@@ -166,11 +166,12 @@ impl Sampler {
         self.left
     }
 
-    /// `executions`, of those that [`left`](Self::left) told of, went by, and took `query_ns` in all.
-    pub fn pass(&mut self, executions: u32, query_ns: u64) {
+    /// `executions`, of those that [`left`](Self::left) told of, went by, and took `query_ns` in all. They would have had so
+    /// many `readings`.
+    pub fn pass(&mut self, executions: u32, query_ns: u64, readings: u64) {
         self.left = self.left.saturating_sub(executions);
         self.executions = self.executions.wrapping_add(executions);
-        self.readings = self.readings.wrapping_add(executions.into());
+        self.readings = self.readings.wrapping_add(readings);
         self.query_ns = self.query_ns.wrapping_add(query_ns);
     }
 
@@ -398,7 +399,7 @@ mod tests {
         for n in 0..400_000u32 {
             asked.one(15_000, 1_000, &mut done[0]);
             if counted.sampler.left() > 0 && n % 3 != 0 {
-                counted.sampler.pass(1, 15_000);
+                counted.sampler.pass(1, 15_000, 1);
                 counted.now_ns += 16_000;
                 done[1].executions += 1;
                 done[1].query_ns += 15_000;

@@ -173,19 +173,27 @@ impl Engine {
         let weight = f64::from_bits(s.weight.get());
         // One a step: a row each, and the last.
         let readings = s.rows.get() + 1;
+        let inside_ns = s.inside_ns.get();
         // The fields are put together once for each of the two, so that they stay in registers here.
         let short = if weight > 0.0 { None } else { write_short(&lane, &Self::fields(t, s, c, ended)) };
         if short.unwrap_or_else(|| self.write_long(t, &lane, s, c, ended)) {
             let exact = s.exact.get();
             let cpu_for_free = exact & 1 << CPU_NS != 0;
-            t.account(&lane, weight > 0.0, Measured { exact, cpu_for_free }, s.paid_ns.get(), readings);
+            if weight > 0.0 {
+                t.account(&lane, true, Measured { exact, cpu_for_free }, s.paid_ns.get(), readings);
+            } else {
+                lane.note_execution();
+                lane.note_cpu_for_free(cpu_for_free);
+            }
         }
-        t.ended(now_ns, s.inside_ns.get(), readings);
-        if !t.chooses_by_slice() {
-            // Chosen before it begins, so that its beginning has less to do.
-            steps.chosen = t.choose();
-            steps.chosen_in = capture;
+        if t.chooses_by_slice() {
+            t.ended(now_ns, inside_ns, readings);
+            return;
         }
+        // Chosen before it begins, so that its beginning has less to do.
+        let passes = weight == 0.0 && t.passes_by(now_ns, inside_ns, readings);
+        steps.chosen = if passes { 0.0 } else { t.look_ahead(now_ns, inside_ns, readings) };
+        steps.chosen_in = capture;
     }
 
     #[inline(always)]
