@@ -13,7 +13,7 @@ const LOOKUP_OFF: u64 = 12;
 /// A row of a scan, capture off.
 const ROW_OFF: u64 = 4;
 /// A point lookup that is recorded.
-const LOOKUP_ON: u64 = 680;
+const LOOKUP_ON: u64 = 676;
 /// A row of a scan that is recorded.
 const ROW_ON: u64 = 145;
 

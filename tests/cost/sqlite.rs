@@ -17,10 +17,10 @@ pub const WORKLOADS: [Workload; 4] = [
     Workload { name: "point lookup by id in memory, prepared", weight: 1 },
     // A read transaction takes and gives back its lock on the file each time, as in most applications.
     Workload { name: "point lookup by id in a file, prepared", weight: 1 },
-    Workload { name: "point lookup by name in memory, prepared", weight: 1 },
+    Workload { name: "point lookup by key in memory, prepared", weight: 1 },
     Workload { name: "1000-row scan", weight: 20 },
 ];
-const VERBS: [&str; 4] = ["lookup", "file", "name", "scan"];
+const VERBS: [&str; 4] = ["lookup", "file", "key", "scan"];
 
 /// What the applications need.
 pub fn unavailable() -> Option<String> {
