@@ -187,6 +187,38 @@ fn the_library_asks_for_nothing_that_a_program_may_lack() {
 }
 
 #[test]
+fn the_librarys_thread_local_storage_keeps_its_distance_from_the_thread_pointer() {
+    harness::needs!("readelf");
+    let dynamic = output_of(Command::new("readelf").arg("-d").arg(artifacts::library()));
+    // A thread's state is found by that distance, which only a library so marked has.
+    assert!(dynamic.lines().any(|line| line.contains("STATIC_TLS")), "{dynamic}");
+}
+
+#[test]
+fn every_section_of_hot_code_has_its_place_in_the_layout() {
+    if !in_a_checkout() {
+        return;
+    }
+    let sections = |text: &str| -> BTreeSet<String> {
+        let names = text.split('"').filter(|word| word.starts_with(".text.hot.perquery"));
+        names.map(str::to_owned).collect()
+    };
+    let layout = artifacts::root().join("preload/src/layout.rs");
+    let declared = sections(&std::fs::read_to_string(&layout).expect("the layout"));
+    let sources = files().into_iter().filter(|path| {
+        has_extension(path, &["rs"]) && *path != layout && !path.starts_with(artifacts::root().join("tests"))
+    });
+    let used =
+        sources.flat_map(|path| sections(&std::fs::read_to_string(path).unwrap_or_default())).collect();
+    assert_eq!(declared, used, "declared, and used");
+    // Its functions lie where it says: those of the first section before those of the last.
+    harness::needs!("nm");
+    let symbols = output_of(Command::new("nm").args(["-n", "--defined-only"]).arg(artifacts::library()));
+    let of = |name: &str| symbols.lines().position(|line| line.ends_with(name)).expect("exported");
+    assert!(of(" T recv") < of(" T read") && of(" T send") < of(" T write"), "{symbols}");
+}
+
+#[test]
 fn the_library_loads_into_a_program_with_every_symbol_bound_at_once() {
     let mut program = Command::new("/bin/true");
     harness::perquery::scrub(&mut program).env("LD_PRELOAD", artifacts::library()).env("LD_BIND_NOW", "1");

@@ -35,7 +35,9 @@ sections! {
     // … and the server comes back to read.
     ".text.hot.perquery.recv" at 64,
     ".text.hot.perquery.finish" at 64,
-    // The same of a PostgreSQL session.
+    // A session shows another statement than the last.
+    ".text.hot.perquery.show" at 64,
+    // The same as above of a PostgreSQL session.
     ".text.hot.perquery.request" at 64,
     ".text.hot.perquery.last_answer" at 64,
     // Where a command is looked at, and its counters read: at its start, …

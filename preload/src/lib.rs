@@ -31,6 +31,7 @@
 pub mod hooks;
 mod imports;
 mod layout;
+mod place;
 mod real;
 mod start;
 mod thread;

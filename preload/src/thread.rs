@@ -6,16 +6,12 @@
 //! thread finds marked as entered; and for the key whose destructor tells that a thread ends.
 #![allow(unsafe_code)]
 
-use crate::{ENGINE, HOOKS};
+use crate::{ENGINE, HOOKS, place};
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering};
 use perquery_agent::session::{Engine, Thread};
 use perquery_agent::sqlite::Steps;
-
-#[cfg_attr(target_arch = "x86_64", path = "thread_x86_64.rs")]
-#[cfg_attr(target_arch = "aarch64", path = "thread_aarch64.rs")]
-mod word;
 
 /// What belongs to a thread. Never moves.
 struct Slot {
@@ -36,7 +32,7 @@ thread_local! {
 fn known() -> *const Slot {
     match HOOKS.thread_offset.load(Ordering::Relaxed) {
         0 => core::ptr::null(),
-        offset => word::thread_pointer().wrapping_add(offset) as *const Slot,
+        offset => place::thread_pointer().wrapping_add(offset) as *const Slot,
     }
 }
 
@@ -52,11 +48,7 @@ fn state() -> Option<*const Slot> {
 #[inline(never)]
 fn find_state() -> Option<*const Slot> {
     let state = THREAD.try_with(|slot| &raw const *slot).ok()?;
-    // The library's thread-local storage is one block; how far its anchor is from the thread pointer is the same in all threads.
-    let anchor_offset = word::anchor_offset();
-    let anchor = word::thread_pointer().wrapping_add(anchor_offset);
-    let offset = anchor_offset.wrapping_add((state as usize).wrapping_sub(anchor));
-    HOOKS.thread_offset.store(offset, Ordering::Relaxed);
+    HOOKS.thread_offset.store(place::distance_of(state as usize), Ordering::Relaxed);
     Some(state)
 }
 

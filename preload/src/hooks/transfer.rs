@@ -210,29 +210,35 @@ macro_rules! reads {
 reads! {
     /// recv(2).
     recv (fd, buffer: *mut c_void, len: size_t, flags: c_int) at HOOKS.recv, buffer buffer, len,
-    peeks flags & libc::MSG_PEEK != 0, in ".text.hot.perquery.off", ".text.hot.perquery.recv"
+    peeks flags & libc::MSG_PEEK != 0,
+    in ".text.hot.perquery.off", ".text.hot.perquery.recv"
 }
 reads! {
     /// recvfrom(2).
     recvfrom (fd, buffer: *mut c_void, len: size_t, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t)
-    at HOT.recvfrom, buffer buffer, len, peeks flags & libc::MSG_PEEK != 0, in ".text.hot.perquery.others", ".text.hot.perquery.others"
+    at HOT.recvfrom, buffer buffer, len, peeks flags & libc::MSG_PEEK != 0,
+    in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 reads! {
     /// recv(2) as called with _FORTIFY_SOURCE.
     __recv_chk (fd, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int) at HOT.recv_chk, buffer buffer, len,
-    peeks flags & libc::MSG_PEEK != 0, in ".text.hot.perquery.others", ".text.hot.perquery.others"
+    peeks flags & libc::MSG_PEEK != 0,
+    in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 reads! {
     /// read(2).
-    read (fd, buffer: *mut c_void, len: size_t) at HOT.read, buffer buffer, len, peeks false, in ".text.hot.perquery.others", ".text.hot.perquery.others"
+    read (fd, buffer: *mut c_void, len: size_t) at HOT.read, buffer buffer, len, peeks false,
+    in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 reads! {
     /// read(2) as called with _FORTIFY_SOURCE.
-    __read_chk (fd, buffer: *mut c_void, len: size_t, room: size_t) at HOT.read_chk, buffer buffer, len, peeks false, in ".text.hot.perquery.others", ".text.hot.perquery.others"
+    __read_chk (fd, buffer: *mut c_void, len: size_t, room: size_t) at HOT.read_chk, buffer buffer, len, peeks false,
+    in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 
 macro_rules! writes {
-    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr, buffer $buffer:ident, in $off:literal, $on:literal) => {
+    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr, buffer $buffer:ident,
+     in $off:literal, $on:literal) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $off)]
@@ -293,16 +299,19 @@ macro_rules! writes {
 
 writes! {
     /// send(2).
-    send (fd, buffer: *const c_void, len: size_t, flags: c_int) at HOOKS.send, buffer buffer, in ".text.hot.perquery.off", ".text.hot.perquery.send"
+    send (fd, buffer: *const c_void, len: size_t, flags: c_int) at HOOKS.send, buffer buffer,
+    in ".text.hot.perquery.off", ".text.hot.perquery.send"
 }
 writes! {
     /// sendto(2).
     sendto (fd, buffer: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t) at HOT.sendto,
-    buffer buffer, in ".text.hot.perquery.others", ".text.hot.perquery.others"
+    buffer buffer,
+    in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 writes! {
     /// write(2).
-    write (fd, buffer: *const c_void, len: size_t) at HOT.write, buffer buffer, in ".text.hot.perquery.others", ".text.hot.perquery.others"
+    write (fd, buffer: *const c_void, len: size_t) at HOT.write, buffer buffer,
+    in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 
 /// readv(2).
