@@ -111,13 +111,6 @@ impl<'a> Lane<'a> {
         word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Adds to the lane's account whether an execution's CPU time was known without a system call.
-    #[inline(always)]
-    pub fn note_cpu_for_free(&self, known: bool) {
-        let word = self.word(at::CPU_FOR_FREE);
-        word.store(word.load(Ordering::Relaxed).wrapping_add(known.into()), Ordering::Relaxed);
-    }
-
     /// Adds to the lane's account. Only the owner writes it.
     #[inline]
     pub fn note_account(&self, counted: bool, cpu_for_free: bool, spent_ns: u64, probability_ppm: u64) {

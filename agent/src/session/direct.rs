@@ -260,7 +260,7 @@ impl Engine {
     }
 
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery.measured")]
+    #[unsafe(link_section = ".text.hot.perquery.show")]
     fn show_anew(&self, s: &mut Session, command: Command, hash: u64, full_len: u32) {
         s.shown_hash = hash;
         let (Some(slot), Some(segment), Some(room)) = (s.slot, self.process.segment(), s.room) else {

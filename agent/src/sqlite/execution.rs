@@ -182,8 +182,7 @@ impl Engine {
             if weight > 0.0 {
                 t.account(&lane, true, Measured { exact, cpu_for_free }, s.paid_ns.get(), readings);
             } else {
-                lane.note_execution();
-                lane.note_cpu_for_free(cpu_for_free);
+                lane.note_account(false, cpu_for_free, 0, 0);
             }
         }
         if t.chooses_by_slice() {
