@@ -81,7 +81,7 @@ docs() {
 }
 
 # Compare CPU with wall time, or what the same work costs at two times, so nothing else may run at the same time.
-alone=(costs:: beside_eight_clients readings_cost_no_more bursts_pay_no_more)
+alone=(costs:: estimates_within_a_budget beside_eight_clients readings_cost_no_more bursts_pay_no_more)
 
 costs() {
     cargo test --release -p perquery-tests --test integration -- --test-threads=1 "${alone[@]}"
