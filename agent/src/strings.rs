@@ -12,6 +12,28 @@ pub struct Bytes<const N: usize> {
     bytes: [u8; N],
 }
 
+/// What is left of `bytes` behind its last whole word, filled up with zeros to a word of eight bytes, the first byte lowest; 0
+/// where nothing is left. A copy into eight zeros would say the same, but such a word can't be loaded before all of it has
+/// reached the cache.
+#[inline(always)]
+pub(crate) fn rest_word(bytes: &[u8]) -> u64 {
+    let rest = bytes.len() % 8;
+    if rest == 0 {
+        return 0;
+    }
+    if let Some(last) = bytes.last_chunk::<8>() {
+        // With bytes of the word before, which are shifted out again.
+        return u64::from_le_bytes(*last) >> (64 - 8 * rest);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let [first, last] = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
+        return first | last << (8 * (rest - 4));
+    }
+    // One to three bytes: the first, the middle one and the last are all of them.
+    let byte = |at: usize| bytes.get(at).map_or(0, |byte| u64::from(*byte) << (8 * at));
+    byte(0) | byte(rest / 2) | byte(rest - 1)
+}
+
 impl<const N: usize> Bytes<N> {
     /// The empty string.
     pub const fn new() -> Self {
@@ -84,6 +106,18 @@ impl<const N: usize> core::fmt::Debug for Bytes<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rest_behind_the_last_whole_word_is_filled_up_with_zeros() {
+        let bytes: [u8; 25] = core::array::from_fn(|n| 0xf0 ^ n as u8);
+        for (begin, end) in (0..25).flat_map(|begin| (begin..=25).map(move |end| (begin, end))) {
+            let bytes = &bytes[begin..end];
+            let (_, rest) = bytes.as_chunks::<8>();
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            assert_eq!(rest_word(bytes), u64::from_le_bytes(word), "{bytes:?}");
+        }
+    }
 
     #[test]
     fn a_string_longer_than_its_room_keeps_its_beginning_and_its_true_length() {

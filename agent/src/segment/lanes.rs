@@ -79,17 +79,19 @@ impl<'a> Lane<'a> {
     /// Room for a record in the ring; see [`Ring::reserve`].
     #[inline(always)]
     pub fn reserve(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
-        match self.ring().reserve_here(n, kind) {
-            Some(slot) => Some(slot),
-            None => (*self).reserve_elsewhere(n, kind),
-        }
+        let ring = self.ring();
+        let begin = match ring.place_here(n) {
+            Some(begin) => begin,
+            None => (*self).place_elsewhere(n)?,
+        };
+        ring.slot(begin, n, kind)
     }
 
-    /// By value: in the usual case the ring need not be put together then.
+    /// By value, and with a number as its answer: in the usual case neither the ring nor the slot is put together in memory.
     #[cold]
     #[inline(never)]
-    fn reserve_elsewhere(self, n: usize, kind: u16) -> Option<Slot<'a>> {
-        self.ring().reserve_elsewhere(n, kind)
+    fn place_elsewhere(self, n: usize) -> Option<u64> {
+        self.ring().place_elsewhere(n)
     }
 
     /// Counts a dropped record.

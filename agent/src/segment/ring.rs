@@ -18,6 +18,7 @@
 //! that the jump takes none of its room: the whole ring is free after it.
 
 use super::record::{KIND_PAD, RECORD_MAX_WORDS};
+use crate::strings::rest_word;
 use crate::sync::{AtomicU64, Ordering};
 
 /// An empty ring goes back to its beginning when the position in it is beyond this: 64 KiB. In the model's tiny ring the
@@ -45,6 +46,18 @@ pub struct Slot<'a> {
     words: &'a [AtomicU64],
     head: &'a AtomicU64,
     end: u64,
+}
+
+/// Takes the words and not their [`Slot`]: whoever has one keeps it in registers.
+#[inline(never)]
+fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for (word, chunk) in words.iter().zip(chunks) {
+        word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+    }
+    if let Some(word) = words.get(chunks.len()).filter(|_| !rest.is_empty()) {
+        word.store(rest_word(bytes), Ordering::Relaxed);
+    }
 }
 
 impl<'a> Slot<'a> {
@@ -79,19 +92,10 @@ impl<'a> Slot<'a> {
     }
 
     /// Writes `bytes` from word `at` on, the last word filled up with zeros.
-    #[inline]
+    #[inline(always)]
     pub fn set_bytes(&self, at: usize, bytes: &[u8]) {
-        let Some(words) = self.words.get(at..) else { return };
-        let (chunks, rest) = bytes.as_chunks::<8>();
-        for (word, chunk) in words.iter().zip(chunks) {
-            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
-        }
-        if !rest.is_empty() {
-            let mut last = [0u8; 8];
-            for (to, from) in last.iter_mut().zip(rest) {
-                *to = *from;
-            }
-            self.set(at + chunks.len(), u64::from_le_bytes(last));
+        if let Some(words) = self.words.get(at..) {
+            store_bytes(words, bytes);
         }
     }
 
@@ -156,16 +160,17 @@ impl<'a> Ring<'a> {
     /// position makes no sense.
     #[inline(always)]
     pub fn reserve(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
-        match self.reserve_here(n, kind) {
-            Some(slot) => Some(slot),
-            None => self.reserve_elsewhere(n, kind),
-        }
+        let begin = match self.place_here(n) {
+            Some(begin) => begin,
+            None => self.place_elsewhere(n)?,
+        };
+        self.slot(begin, n, kind)
     }
 
-    /// The same where it is in one piece behind the last one, which is the usual case. (A jump that the consumer has not
-    /// seen only makes the ring look fuller.)
+    /// The position of `n` words in one piece behind the last record, where they are usually free. (A jump that the consumer
+    /// has not seen only makes the ring look fuller.)
     #[inline(always)]
-    pub fn reserve_here(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
+    pub fn place_here(&self, n: usize) -> Option<u64> {
         let length = self.length();
         // Relaxed: only this side writes `head`.
         let head = self.head.load(Ordering::Relaxed);
@@ -174,16 +179,21 @@ impl<'a> Ring<'a> {
         let place = head & (length - 1);
         let free = length.wrapping_sub(used);
         // More used than there is makes more free than there is.
-        if free > length || n as u64 > free || used == 0 && place > REWIND_WORDS {
-            return None;
-        }
-        let words = self.words.get(place as usize..)?.get(..n)?;
-        words.first()?.store(header(n, kind), Ordering::Relaxed);
-        Some(Slot { words, head: self.head, end: head.wrapping_add(n as u64) })
+        let is_free = free <= length && n as u64 <= free && n as u64 <= length - place;
+        (is_free && (used != 0 || place <= REWIND_WORDS)).then_some(head)
     }
 
-    /// The same in all other cases.
-    pub fn reserve_elsewhere(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
+    /// A record of `n` words at position `begin`, which was found free.
+    #[inline(always)]
+    pub fn slot(&self, begin: u64, n: usize, kind: u16) -> Option<Slot<'a>> {
+        let place = (begin & (self.length() - 1)) as usize;
+        let words = self.words.get(place..)?.get(..n)?;
+        words.first()?.store(header(n, kind), Ordering::Relaxed);
+        Some(Slot { words, head: self.head, end: begin.wrapping_add(n as u64) })
+    }
+
+    /// The position of `n` words in all other cases.
+    pub fn place_elsewhere(&self, n: usize) -> Option<u64> {
         let length = self.length();
         let head = self.head.load(Ordering::Relaxed);
         let mut tail = self.tail.load(Ordering::Acquire);
@@ -219,10 +229,7 @@ impl<'a> Ring<'a> {
         // Release: a jump, or a pad, is seen with the position behind it. Published at once: both stand whether or not the
         // record follows.
         self.head.store(begin, Ordering::Release);
-        let place = (begin & (length - 1)) as usize;
-        let words = self.words.get(place..place + n)?;
-        words.first()?.store(header(n, kind), Ordering::Relaxed);
-        Some(Slot { words, head: self.head, end: begin.wrapping_add(n as u64) })
+        Some(begin)
     }
 
     /// Hands the published records to `take`, each as `to[..]`, at most as many as there were at the call; gives their
