@@ -97,6 +97,10 @@ pub(super) struct Texts {
     evicted_before: u64,
     /// The unnamed statement.
     pub unnamed: Source,
+    /// Hash of the name of the statement that was asked for last, 0 where that is nobody's any more; and its text. A session
+    /// that asks for it again finds it beside the portals, in a line that it needs anyway.
+    last_key: u64,
+    last: TextRef,
     portals: [Portal; PORTALS],
     next_portal: u8,
     /// A portal with a name was bound since the last reset.
@@ -118,6 +122,8 @@ impl Texts {
             statements_used: false,
             evicted_before: 0,
             unnamed: Source::NONE,
+            last_key: 0,
+            last: TextRef { hash: 0, full_len: 0 },
             portals: [NO_PORTAL; PORTALS],
             next_portal: 0,
             named_portals: false,
@@ -136,6 +142,7 @@ impl Texts {
         }
         self.evicted_before = self.statements.evicted();
         self.unnamed = Source::NONE;
+        self.last_key = 0;
         self.portals = [NO_PORTAL; PORTALS];
         self.next_portal = 0;
         self.named_portals = false;
@@ -213,6 +220,7 @@ impl Texts {
     /// Statement `name` has the announced text `text` from now on; without one it is unknown.
     pub(super) fn name_statement(&mut self, name: &[u8], text: Option<TextRef>) {
         let key = content_hash(name);
+        self.last_key = 0;
         match text {
             Some(text) => {
                 self.statements.insert(key, text);
@@ -225,9 +233,14 @@ impl Texts {
     /// What statement `name` says; the empty name is the unnamed statement.
     #[inline(never)]
     #[unsafe(link_section = ".text.hot.perquery.request")]
-    pub(super) fn statement(&self, name: &[u8]) -> Source {
+    pub(super) fn statement(&mut self, name: &[u8]) -> Source {
         if !name.is_empty() {
-            return self.statements.text(content_hash(name)).map_or(Source::UNKNOWN, Source::stored);
+            let key = content_hash(name);
+            if self.last_key != key {
+                let Some(text) = self.statements.text(key) else { return Source::UNKNOWN };
+                (self.last_key, self.last) = (key, text);
+            }
+            return Source::stored(self.last);
         }
         if self.unnamed.place == Place::None { Source::UNKNOWN } else { self.unnamed }
     }
@@ -236,6 +249,7 @@ impl Texts {
         if name.is_empty() {
             self.unnamed = Source::NONE;
         } else {
+            self.last_key = 0;
             self.statements.remove(content_hash(name));
         }
     }

@@ -169,6 +169,23 @@ fn named_statements_are_announced_when_parsed_and_known_until_closed() {
 }
 
 #[test]
+fn a_name_that_is_given_again_means_the_new_statement_also_where_the_old_one_has_just_run() {
+    let lines = tell(true, |s| {
+        for (text, rows) in [("select 1", 1), ("select 2", 2)] {
+            s.client([message('C', "Sa\0"), parse("a", text), sync()].concat());
+            s.server([message('3', ""), message('1', ""), ready()].concat());
+            for _ in 0..rows {
+                s.client([bind("", "a"), execute(""), sync()].concat());
+                s.server([message('2', ""), row(), complete("SELECT 1"), ready()].concat());
+            }
+        }
+    });
+    let executed: Vec<_> = lines.iter().filter(|line| line.starts_with("Execute")).collect();
+    let [one, two] = ["select 1", "select 2"].map(|text| format!("Execute[stored {text}] 1st 1out 0aff"));
+    assert_eq!(executed, [&one, &two, &two]);
+}
+
+#[test]
 fn parse_and_describe_of_the_unnamed_statement_is_a_prepare() {
     let lines = tell(true, |s| {
         s.client([parse("", "select 1"), message('D', "S\0"), sync()].concat());
