@@ -9,6 +9,7 @@
 #define BIND "B\0\0\0\x18\0P_0\0\0\0\0\1\0\0\0\5" "12345\0\0" "D\0\0\0\6P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\4"
 #define PARSE "P\0\0\0\x40P_0\0SELECT abalance FROM pgbench_accounts WHERE aid = $1;\0\0\0S\0\0\0\4"
 #define QUERY "Q\0\0\0\x3dSELECT abalance FROM pgbench_accounts WHERE aid = 12345;\0"
+#define WELCOME "R\0\0\0\x08\0\0\0\0" "S\0\0\0\x18server_version\0" "15.3\0" "Z\0\0\0\5I"
 #define SAYS(text) text, sizeof text - 1
 
 // The client's side by system calls that nobody overrides, the server's as a backend makes them.
@@ -29,7 +30,7 @@ int main(int argc, char **argv) {
     struct session s = connected(SOCK_NONBLOCK);
     MUST(argc == 4 && sigemptyset(&set) == 0 && sigaddset(&set, SIGUSR1) == 0 && sigprocmask(SIG_BLOCK, &set, NULL) == 0);
     MUST(epoll_ctl(poller, EPOLL_CTL_ADD, s.server, &event) == 0);
-    exchange(s, poller, SAYS("\0\0\0\x15\0\3\0\0user\0victim\0\0"), SAYS("R\0\0\0\x08\0\0\0\0Z\0\0\0\5I"));
+    exchange(s, poller, SAYS("\0\0\0\x15\0\3\0\0user\0victim\0\0"), SAYS(WELCOME));
     exchange(s, poller, SAYS(PARSE), SAYS("1\0\0\0\4Z\0\0\0\5I"));
     if (!strcmp(argv[3], "wait")) MUST(printf("%d\n", getpid()) > 0 && fflush(stdout) == 0 && sigwait(&set, &number) == 0);
     for (int n = atoi(argv[1]); n > 0; n--) {

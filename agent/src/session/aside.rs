@@ -220,11 +220,14 @@ impl Engine {
             return Ticket::new(cell);
         }
         let marks = quiet::marks(s.tls != 0, capturing);
-        let protocol = if postgres { postgres::POSTGRES } else { 0 };
+        let mut protocol = if postgres { postgres::POSTGRES } else { 0 };
         if let Some(machine) = s.postgres()
             && !capturing
         {
             machine.forget_unnamed();
+            if machine.reports_last() {
+                protocol |= postgres::REPORTS_LAST;
+            }
         }
         s.remember_style();
         let word = quiet::resting(marks | protocol);

@@ -14,7 +14,7 @@ use super::arena::{Cell, MISSED_BYTES};
 use super::aside::Header;
 use super::engine::{Engine, Ticket};
 use super::quiet::{self, ASKED, HEADER_BYTES, TLS};
-use super::quiet_postgres::POSTGRES;
+use super::quiet_postgres::{POSTGRES, REPORTS_LAST};
 use super::state::Session;
 use super::thread::Thread;
 use super::unit::Running;
@@ -51,7 +51,7 @@ impl Engine {
     pub fn start_request(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8], capture: u64) -> bool {
         let Some(cell) = ticket.cell() else { return true };
         let word = cell.quiet.load(Ordering::Relaxed);
-        if word & !(TLS | quiet::CAPTURING) != quiet::ASIDE | POSTGRES {
+        if word & !(TLS | quiet::CAPTURING | REPORTS_LAST) != quiet::ASIDE | POSTGRES {
             return false;
         }
         self.start_postgres(t, cell, word, capture, bytes)

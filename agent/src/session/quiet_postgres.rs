@@ -28,6 +28,8 @@ const SIMPLE: u64 = 2;
 const CAPTURING: u64 = super::quiet::CAPTURING;
 /// The session is a PostgreSQL one, and stands aside.
 pub(super) const POSTGRES: u64 = 1 << 5;
+/// The server [reports](crate::protocol::postgres::Postgres::reports_last) what has changed of the session last, and capture is off.
+pub(super) const REPORTS_LAST: u64 = 1 << 2;
 const FLAGS: u64 = 0xff;
 const KEPT_SHIFT: u32 = 8;
 /// Everything but the flags: zero between two messages of the answer.
@@ -114,6 +116,10 @@ pub(super) fn written_at_a_glance(cell: &Cell, word: u64, bytes: &[u8]) -> bool 
     if word & (CAPTURING | FRAMING) != 0 {
         return false;
     }
+    if word & REPORTS_LAST != 0 && ends_with_a_command(bytes) {
+        cell.quiet.store(word & !ANSWERING, Ordering::Relaxed);
+        return true;
+    }
     let mut flags = word;
     let mut left = bytes;
     while let Some((&[tag, a, b, c, d], rest)) = left.split_first_chunk::<HEADER_BYTES>() {
@@ -132,6 +138,48 @@ pub(super) fn written_at_a_glance(cell: &Cell, word: u64, bytes: &[u8]) -> bool 
         cell.quiet.store(flags, Ordering::Relaxed);
     }
     left.is_empty()
+}
+
+/// True where `bytes` end with CommandComplete and ReadyForQuery: so nothing was reported in between. Looks at the end only,
+/// however many rows there are.
+#[inline(always)]
+fn ends_with_a_command(bytes: &[u8]) -> bool {
+    let Some((before, [b'Z', length @ .., _])) = bytes.split_last_chunk::<READY_BYTES>() else {
+        return false;
+    };
+    // The last zero before the tag is the third byte of the message's length. In a report the last zeros are those that end its
+    // two strings, and before them stands a name.
+    let Some((0, before)) = before.split_last() else { return false };
+    let Some(zero) = last_zero(before) else { return false };
+    let Some((upper, [lower, tag @ ..])) = before.split_at_checked(zero + 1) else { return false };
+    u32::from_be_bytes(*length) == READY_LENGTH
+        && upper.last_chunk() == Some(b"C\0\0\0")
+        && usize::from(*lower) == 5 + tag.len()
+}
+
+/// The whole of a ReadyForQuery.
+const READY_BYTES: usize = 6;
+/// No command's tag is longer.
+const TAG_MAX: usize = 64;
+
+/// Where the last zero is, at most [`TAG_MAX`] bytes and a word before the end. Eight bytes at a time.
+#[inline(always)]
+fn last_zero(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    while let Some((before, word)) = rest.split_last_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        // The upper bit of each byte that is zero, and of no other.
+        const LOWER: u64 = u64::MAX / 255 * 0x7f;
+        let zeros = !(((word & LOWER) + LOWER) | word | LOWER);
+        if zeros != 0 {
+            return Some(before.len() + 7 - zeros.leading_zeros() as usize / 8);
+        }
+        if bytes.len() - before.len() > TAG_MAX {
+            return None;
+        }
+        rest = before;
+    }
+    None
 }
 
 /// The length that ReadyForQuery says it has.

@@ -66,6 +66,11 @@ struct Session {
 impl Session {
     /// Logged in, capture off, one statement prepared; it has not stood aside yet.
     fn new() -> Self {
+        Self::of("9.6.24")
+    }
+
+    /// The same of a server of this version.
+    fn of(version: &str) -> Self {
         let (n, _) = ARENA.open(5, 1, b"local").unwrap();
         let cell = ARENA.cell(n).unwrap();
         let mut session = Session {
@@ -77,7 +82,8 @@ impl Session {
             said: Vec::new(),
         };
         session.feed(FromClient, b"\0\0\0\x14\0\x03\0\0user\0u\0\0\0\0\0\0");
-        session.feed(ToClient, &[message(b'R', &[0; 4]), ready()].concat());
+        let version = message(b'S', format!("server_version\0{version}\0").as_bytes());
+        session.feed(ToClient, &[message(b'R', &[0; 4]), version, ready()].concat());
         session.read(&[parse("s1", "SELECT 4711"), sync()].concat());
         session.write(&[message(b'1', b""), ready()].concat());
         session.said.clear();
@@ -144,7 +150,8 @@ impl Session {
             if !self.capturing {
                 self.machine.forget_unnamed();
             }
-            self.cell.quiet.store(resting(marks(false, self.capturing)), Ordering::Relaxed);
+            let reports = if self.machine.reports_last() && !self.capturing { REPORTS_LAST } else { 0 };
+            self.cell.quiet.store(resting(marks(false, self.capturing) | reports), Ordering::Relaxed);
         }
         aside
     }
@@ -301,9 +308,11 @@ fn units_that_name_something_or_come_in_pieces_are_the_machines() {
 #[test]
 fn an_application_name_that_changes_in_an_answer_is_heard_however_the_answer_is_cut() {
     let answer = [row(), application("till 7"), ready()].concat();
-    for first in 0..answer.len() {
+    for (first, version) in
+        (0..answer.len()).flat_map(|first| ["9.6.24", "15.3"].map(|version| (first, version)))
+    {
         for second in [first, first + 1, first + 3, answer.len() - 1] {
-            let mut session = Session::new();
+            let mut session = Session::of(version);
             session.read(&query("SELECT set_config('application_name', 'till 7', false)"));
             let second = second.min(answer.len());
             for part in [&answer[..first], &answer[first..second.max(first)], &answer[second.max(first)..]] {
@@ -312,7 +321,7 @@ fn an_application_name_that_changes_in_an_answer_is_heard_however_the_answer_is_
             assert_eq!(session.machine.identity().application.as_slice(), b"till 7", "{first} {second}");
             assert_eq!(session.said.first().map(String::as_str), Some("IdentityChanged"));
             session.begin_read();
-            assert!(session.word() & !SIMPLE == resting(0), "it stands aside again");
+            assert!(session.word() & !(SIMPLE | REPORTS_LAST) == resting(0), "it stands aside again");
             session.follows_with_capture_on();
         }
     }
@@ -330,6 +339,47 @@ fn servers_before_14_report_parameters_in_front_of_a_result_or_while_idle() {
     assert_eq!(session.machine.identity().application.as_slice(), b"till 8");
     assert_eq!(session.said.iter().filter(|said| *said == "IdentityChanged").count(), 2);
     session.follows_with_capture_on();
+}
+
+#[test]
+fn of_an_answer_that_ends_with_a_command_nothing_else_is_looked_at_where_reports_come_last() {
+    let ending =
+        |tag: &str| [message(b'2', b""), message(b'C', format!("{tag}\0").as_bytes()), ready()].concat();
+    let long = [message(b'D', &[0; 3000]), ending("SELECT 1234567")].concat();
+    for end in [ending("SELECT 1"), ending("INSERT 0 1"), ending("CREATE MATERIALIZED VIEW"), long.clone()] {
+        assert!(ends_with_a_command(&end), "{end:?}");
+        let command = end.windows(4).rposition(|bytes| bytes == b"C\0\0\0").expect("a message");
+        for begin in command + 1..end.len() {
+            assert!(!ends_with_a_command(&end[begin..]), "{:?}", &end[begin..]);
+        }
+        for name in ["", "C", "C\x01", "SELECT 1", "\u{c}SELECT 1"] {
+            let reported = [&end[..end.len() - 6], &application(name), &ready()].concat();
+            assert!(!ends_with_a_command(&reported), "{reported:?}");
+        }
+        for other in [message(b'A', b"\0\0\0\x07c\0\0"), message(b'N', b"SNOTICE\0\0"), message(b'I', b"")] {
+            assert!(!ends_with_a_command(&[&end[..end.len() - 6], &other, &ready()].concat()));
+        }
+    }
+    let mut session = Session::of("14beta1");
+    session.read(&query("SELECT 1"));
+    session.write(&long);
+    assert_eq!(session.word(), resting(REPORTS_LAST | SIMPLE));
+    session.follows_with_capture_on();
+}
+
+#[test]
+fn the_last_zero_is_found_wherever_a_tag_may_begin() {
+    for length in 8..100 {
+        for zero in (0..length).filter(|zero| length - zero <= TAG_MAX && (length - zero <= length / 8 * 8)) {
+            // Bytes next to zero's value, and such as are negative.
+            let mut bytes: Vec<u8> = (0..length).map(|n| [1, 0x80, 0xff, 0x81][n % 4]).collect();
+            bytes[zero] = 0;
+            assert_eq!(last_zero(&bytes), Some(zero), "{bytes:?}");
+            bytes[0] = 0;
+            assert_eq!(last_zero(&bytes), Some(zero), "{bytes:?}");
+        }
+    }
+    assert_eq!((last_zero(b""), last_zero(b"\0"), last_zero(&[1; 200])), (None, None, None));
 }
 
 #[test]
@@ -415,6 +465,7 @@ fn the_text_of_an_unnamed_statement_that_may_be_another_is_unknown_not_wrong() {
     session.said(&["Started", "FirstResponse", "Execute Unknown"]);
 }
 
+const REPORT_FIRST: usize = 3;
 const TWO_UNITS: usize = 4;
 
 #[test]
@@ -456,7 +507,7 @@ fn exchange(n: usize, name: &str) -> (Vec<u8>, Vec<u8>) {
         0 => (query(name), [row(), ready()].concat()),
         1 => (query(name), [message(b'E', b"SERROR\0C42P01\0\0"), ready()].concat()),
         2 => (query(name), [row(), row(), application(name), ready()].concat()),
-        3 => (query(name), [application(name), row(), ready()].concat()),
+        REPORT_FIRST => (query(name), [application(name), row(), ready()].concat()),
         TWO_UNITS => ([query(name), query(name)].concat(), [row(), ready(), row(), ready()].concat()),
         5 => ([parse("s2", name), sync()].concat(), [message(b'1', b""), ready()].concat()),
         6 => {
@@ -476,11 +527,14 @@ fn a_session_that_stood_aside_says_the_same_as_one_that_never_did() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize % n
         };
-        let mut sessions = [Session::new(), Session::new()];
+        let version = if seed % 2 == 0 { "13.12" } else { "17.2" };
+        let mut sessions = [Session::of(version), Session::of(version)];
         sessions[1].may_rest = false;
         for step in 0..12 {
             let toggles = below(4) == 0;
             let kind = below(9);
+            // In front of a result only older servers report.
+            let kind = if kind == REPORT_FIRST && sessions[0].machine.reports_last() { 2 } else { kind };
             let (request, answer) = exchange(kind, &format!("name {step} of {seed}"));
             let mut cuts =
                 [&request, &answer].map(|bytes| if below(3) == 0 { below(bytes.len()) } else { 0 });

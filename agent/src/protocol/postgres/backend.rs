@@ -18,6 +18,7 @@ pub(super) enum Copy {
 const NAME: u8 = 0;
 const APPLICATION: u8 = 1;
 const AUTHORIZATION: u8 = 2;
+const VERSION: u8 = 3;
 const REST: u8 = u8::MAX;
 
 /// How many rows a command changed, by the tag of its CommandComplete.
@@ -163,12 +164,13 @@ impl Postgres {
                     server.stage = match self.answer.as_slice() {
                         b"application_name" => APPLICATION,
                         b"session_authorization" => AUTHORIZATION,
+                        b"server_version" => VERSION,
                         _ => REST,
                     };
                     self.answer.clear();
                 }
             }
-            (b'S', APPLICATION | AUTHORIZATION) => {
+            (b'S', APPLICATION | AUTHORIZATION | VERSION) => {
                 server.take_string(&mut self.answer, input);
             }
             (b'E', 0) => {
@@ -297,6 +299,11 @@ impl Postgres {
         let known = match self.server.stage {
             APPLICATION => &mut self.identity.application,
             AUTHORIZATION => &mut self.identity.user,
+            VERSION => {
+                let digits = value.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(value.len());
+                self.reports_last = number(value.get(..digits).unwrap_or(&[])) >= 14;
+                return None;
+            }
             _ => return None,
         };
         if known.as_slice() == value {

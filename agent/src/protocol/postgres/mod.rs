@@ -71,6 +71,8 @@ pub struct Postgres {
     building: bool,
     /// The server takes COPY data.
     copying_in: bool,
+    /// See [`reports_last`](Self::reports_last).
+    reports_last: bool,
     /// The client has said good-bye.
     quitting: bool,
     /// The event that follows the one answered last, at the same byte: one of `PENDING_*`, or 0.
@@ -114,6 +116,7 @@ impl Postgres {
             logged_in: false,
             building: false,
             copying_in: false,
+            reports_last: false,
             quitting: false,
             pending: 0,
             wants_buffer: false,
@@ -149,6 +152,7 @@ impl Postgres {
         self.logged_in = false;
         self.building = false;
         self.copying_in = false;
+        self.reports_last = false;
         self.quitting = false;
         self.pending = 0;
         self.wants_buffer = false;
@@ -190,6 +194,13 @@ impl Postgres {
             && self.units.outstanding() == 0
             && self.client.is_between()
             && self.server.is_between()
+    }
+
+    /// True for PostgreSQL 14 and later: what has changed of the session's parameters is reported at the end of an answer, right
+    /// before ReadyForQuery (release notes of version 14; ReportChangedGUCOptions in tcop/postgres.c), and nowhere else.
+    #[inline]
+    pub fn reports_last(&self) -> bool {
+        self.reports_last
     }
 
     /// From now on units go by unseen, among them such as change the unnamed statement and the unnamed portal.
