@@ -109,16 +109,24 @@ fn pass(cell: &Cell, word: u64, kind: u64) {
     cell.quiet.store(word & !SIMPLE | ANSWERING | kind, Ordering::Relaxed);
 }
 
-/// After a write of `bytes`: true where they are messages that are passed over, from the beginning of one; false of all others,
-/// which [`after_write`] has to see.
+/// After a write of `bytes`: true where they are messages that are passed over, or end an answer in which only the last ones can
+/// be anything else; false of all others, which [`after_write`] has to see.
 #[inline(always)]
 pub(super) fn written_at_a_glance(cell: &Cell, word: u64, bytes: &[u8]) -> bool {
-    if word & (CAPTURING | FRAMING) != 0 {
+    if word & CAPTURING != 0 {
         return false;
     }
+    // Also where this is the rest of a long answer: what its beginning left open ends here.
     if word & REPORTS_LAST != 0 && ends_with_a_command(bytes) {
-        cell.quiet.store(word & !ANSWERING, Ordering::Relaxed);
+        cell.quiet.store(word & FLAGS & !ANSWERING, Ordering::Relaxed);
         return true;
+    }
+    if word & FRAMING != 0 {
+        return false;
+    }
+    if bytes.len() >= SEND_BUFFER_BYTES {
+        // It hardly ends where a message does: it would be walked twice.
+        return false;
     }
     let mut flags = word;
     let mut left = bytes;
@@ -157,6 +165,8 @@ fn ends_with_a_command(bytes: &[u8]) -> bool {
         && usize::from(*lower) == 5 + tag.len()
 }
 
+/// PostgreSQL's own buffer (PQ_SEND_BUFFER_SIZE in libpq/pqcomm.c), which is sent when it is full.
+const SEND_BUFFER_BYTES: usize = 8192;
 /// The whole of a ReadyForQuery.
 const READY_BYTES: usize = 6;
 /// No command's tag is longer.

@@ -364,6 +364,13 @@ fn of_an_answer_that_ends_with_a_command_nothing_else_is_looked_at_where_reports
     session.read(&query("SELECT 1"));
     session.write(&long);
     assert_eq!(session.word(), resting(REPORTS_LAST | SIMPLE));
+    // Wherever it is cut.
+    for cut in 1..long.len() - 1 {
+        session.read(&query("SELECT 2"));
+        session.write(&long[..cut]);
+        session.write(&long[cut..]);
+        assert_eq!(session.word(), resting(REPORTS_LAST | SIMPLE), "{cut}");
+    }
     session.follows_with_capture_on();
 }
 
