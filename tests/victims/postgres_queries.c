@@ -24,8 +24,7 @@ static void exchange(struct session s, int poller, const char *request, ssize_t 
 }
 
 int main(int argc, char **argv) {
-    int poller = epoll_create1(EPOLL_CLOEXEC), number;
-    sigset_t set;
+    int poller = epoll_create1(EPOLL_CLOEXEC), number; sigset_t set;
     struct epoll_event event = {.events = EPOLLIN};
     struct session s = connected(SOCK_NONBLOCK);
     MUST(argc == 4 && sigemptyset(&set) == 0 && sigaddset(&set, SIGUSR1) == 0 && sigprocmask(SIG_BLOCK, &set, NULL) == 0);
