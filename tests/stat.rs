@@ -315,8 +315,9 @@ fn postgres_the_cpu_of_a_statement_is_the_same_beside_eight_clients() {
         "SELECT count(*) FROM (SELECT generate_series(1, 100000)) s",
         // Prepared it is half as long, and what a switch between processes empties weighs twice: 1.5 times and more.
         &["SELECT abalance FROM pgbench_accounts WHERE aid = 7"],
-        // Between 1.15 and 1.35 in fourteen runs.
-        0.7..1.4,
+        // Between 1.15 and 1.35 in fourteen runs on one machine, 1.5 on one whose kernel does more at a switch; one waits for it
+        // eighteen times as long.
+        0.7..2.0,
         &mut load,
     );
 }
