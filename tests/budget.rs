@@ -44,13 +44,13 @@ struct Mean {
 fn mean(report: &Report, statement: &str, counter: &str) -> Mean {
     let row = report.row(statement);
     let calls = row.calls() as f64;
-    // A run in which none was drawn adds nothing to the sum; its neighbours with their weights make up for it.
     let number = |name| row.json.pointer(&format!("/counters/{counter}/{name}")).and_then(|v| v.as_f64());
-    Mean {
-        counted: number("sum").unwrap_or(0.0) / calls,
-        stderr: number("stderr").unwrap_or(0.0) / calls,
-        latency_ns: row.latency_ns("sum_ns") / calls,
-    }
+    // A run in which none was drawn adds nothing to the sum; its neighbours with their weights make up for it.
+    let (counted, stderr) = match number("sum") {
+        Some(sum) => (sum, number("stderr").expect("a standard error")),
+        None => (0.0, 0.0),
+    };
+    Mean { counted: counted / calls, stderr: stderr / calls, latency_ns: row.latency_ns("sum_ns") / calls }
 }
 
 /// Mean of paired differences; its standard error, from their spread; the same as sampling alone would have it.
@@ -106,6 +106,7 @@ fn estimates_within_a_budget_are_unbiased_and_calls_are_exact() {
     assert!(counted.iter().any(|share| *share < 0.9), "nothing was ever left out: {counted:?}");
     for ((statement, counter), pairs) in watched.iter().zip(&pairs) {
         let truth = pairs.iter().map(|(exact, _)| exact.counted).sum::<f64>() / pairs.len() as f64;
+        assert!(truth > 0.0, "{statement}: {counter} was read");
         let (plain, plain_error, own) = difference(pairs, |exact, estimate| estimate.counted - exact.counted);
         println!(
             "{statement}: {counter} exactly {truth:.1}, estimates differ by {plain:.1} ± {plain_error:.1} (sampling {own:.1})"

@@ -7,10 +7,10 @@
 //! a paravirtual clock instead, no /sys, a process that must not read the counter) [`Clock`] is CLOCK_MONOTONIC.
 //!
 //! Each thread ties its [`Clock`] to CLOCK_MONOTONIC again every few hundredths of a second of work (which takes 3 µs, with
-//! caches that are full of other things). Where the two have parted
-//! by more than a clock is ever steered (the machine was suspended, or moved to a host with another counter), the
-//! counter is put aside until it was measured anew; after three times in a row for good. What was being timed at that
-//! moment may be wrong by the length of the suspension; a counter that was set back makes a duration of 0.
+//! caches that are full of other things). Where the two have parted by more than a clock is ever steered (the machine was
+//! suspended, or moved to a host with another counter), the counter is put aside until it was measured anew; after three times
+//! in a row for good. What was being timed at that moment may be wrong by the length of the suspension; a counter that was set
+//! back makes a duration of 0.
 //!
 //! The counter is read without waiting for the instructions before it, so it may be early by as much as the processor
 //! looks ahead, some ten nanoseconds: at both ends of a duration alike.

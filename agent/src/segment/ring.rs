@@ -48,18 +48,6 @@ pub struct Slot<'a> {
     end: u64,
 }
 
-/// Takes the words and not their [`Slot`]: whoever has one keeps it in registers.
-#[inline(never)]
-fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    for (word, chunk) in words.iter().zip(chunks) {
-        word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
-    }
-    if let Some(word) = words.get(chunks.len()).filter(|_| !rest.is_empty()) {
-        word.store(rest_word(bytes), Ordering::Relaxed);
-    }
-}
-
 impl<'a> Slot<'a> {
     /// Sets word `at` of the record. Outside the record: nothing happens.
     #[inline]
@@ -95,7 +83,19 @@ impl<'a> Slot<'a> {
     #[inline(always)]
     pub fn set_bytes(&self, at: usize, bytes: &[u8]) {
         if let Some(words) = self.words.get(at..) {
-            store_bytes(words, bytes);
+            Self::store(words, bytes);
+        }
+    }
+
+    /// Fills `words` with `bytes`. Of the words alone, so that whoever has their slot keeps it in registers.
+    #[inline(never)]
+    fn store(words: &[AtomicU64], bytes: &[u8]) {
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        for (word, chunk) in words.iter().zip(chunks) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        }
+        if let Some(word) = words.get(chunks.len()).filter(|_| !rest.is_empty()) {
+            word.store(rest_word(bytes), Ordering::Relaxed);
         }
     }
 
@@ -170,7 +170,7 @@ impl<'a> Ring<'a> {
     /// The position of `n` words in one piece behind the last record, where they are usually free. (A jump that the consumer
     /// has not seen only makes the ring look fuller.)
     #[inline(always)]
-    pub fn place_here(&self, n: usize) -> Option<u64> {
+    pub(super) fn place_here(&self, n: usize) -> Option<u64> {
         let length = self.length();
         // Relaxed: only this side writes `head`.
         let head = self.head.load(Ordering::Relaxed);
@@ -183,9 +183,9 @@ impl<'a> Ring<'a> {
         (is_free && (used != 0 || place <= REWIND_WORDS)).then_some(head)
     }
 
-    /// A record of `n` words at position `begin`, which was found free.
+    /// Room for a record of `n` words at position `begin`, where one of these two has found it free.
     #[inline(always)]
-    pub fn slot(&self, begin: u64, n: usize, kind: u16) -> Option<Slot<'a>> {
+    pub(super) fn slot(&self, begin: u64, n: usize, kind: u16) -> Option<Slot<'a>> {
         let place = (begin & (self.length() - 1)) as usize;
         let words = self.words.get(place..)?.get(..n)?;
         words.first()?.store(header(n, kind), Ordering::Relaxed);
@@ -193,7 +193,7 @@ impl<'a> Ring<'a> {
     }
 
     /// The position of `n` words in all other cases.
-    pub fn place_elsewhere(&self, n: usize) -> Option<u64> {
+    pub(super) fn place_elsewhere(&self, n: usize) -> Option<u64> {
         let length = self.length();
         let head = self.head.load(Ordering::Relaxed);
         let mut tail = self.tail.load(Ordering::Acquire);

@@ -7,7 +7,8 @@
 //!
 //! What statements do to the session stands in their answers: a ParameterStatus, however it came about, a COPY that wants
 //! data, a stream. At the first such message the machine takes over, in the middle of an answer, and goes on from there.
-//! All others are skipped by their lengths.
+//! All others are skipped by their lengths; where a server reports last, of the write that ends an answer only the end is
+//! looked at.
 //!
 //! While capture is on a session at rest stands aside too, but nothing that moves passes: it only saves the reads that
 //! would block, of which every query has one, the trouble.
@@ -165,11 +166,6 @@ fn ends_with_a_command(bytes: &[u8]) -> bool {
         && usize::from(*lower) == 5 + tag.len()
 }
 
-/// PostgreSQL's own buffer (PQ_SEND_BUFFER_SIZE in libpq/pqcomm.c), which is sent when it is full.
-const SEND_BUFFER_BYTES: usize = 8192;
-/// The whole of a ReadyForQuery.
-const READY_BYTES: usize = 6;
-
 /// Where the last zero is, if it is one of the last sixteen bytes: tags are that short, but for those of a few commands. Without a
 /// loop, which would be unrolled to four times the code.
 #[inline(always)]
@@ -182,7 +178,11 @@ fn last_zero(bytes: &[u8]) -> Option<usize> {
     (zeros != 0).then(|| before.len() + 15 - zeros.leading_zeros() as usize / 8)
 }
 
-/// The length that ReadyForQuery says it has.
+/// PostgreSQL's own buffer (PQ_SEND_BUFFER_SIZE in libpq/pqcomm.c), which is sent when it is full.
+const SEND_BUFFER_BYTES: usize = 8192;
+/// The whole of a ReadyForQuery.
+const READY_BYTES: usize = 6;
+/// The length that it says it has.
 const READY_LENGTH: u32 = 5;
 
 /// After a write of `bytes`: `Some`: the session is loud again.

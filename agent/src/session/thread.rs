@@ -189,7 +189,7 @@ impl Thread {
         self.generation
     }
 
-    /// CLOCK_MONOTONIC now, as this thread's own clock has it; another thread's may be a hundred nanoseconds apart.
+    /// CLOCK_MONOTONIC now, as this thread's own clock has it; another thread's may be some hundred nanoseconds apart.
     #[inline(always)]
     pub(super) fn now_ns(&self) -> u64 {
         self.clock.ns(self.clock.stamp())

@@ -171,10 +171,10 @@ fn named_statements_are_announced_when_parsed_and_known_until_closed() {
 #[test]
 fn a_name_that_is_given_again_means_the_new_statement_also_where_the_old_one_has_just_run() {
     let lines = tell(true, |s| {
-        for (text, rows) in [("select 1", 1), ("select 2", 2)] {
+        for (text, times) in [("select 1", 1), ("select 2", 2)] {
             s.client([message('C', "Sa\0"), parse("a", text), sync()].concat());
             s.server([message('3', ""), message('1', ""), ready()].concat());
-            for _ in 0..rows {
+            for _ in 0..times {
                 s.client([bind("", "a"), execute(""), sync()].concat());
                 s.server([message('2', ""), row(), complete("SELECT 1"), ready()].concat());
             }
