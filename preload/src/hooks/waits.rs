@@ -171,11 +171,6 @@ pub unsafe extern "C-unwind" fn ppoll(
     answer
 }
 
-#[inline(never)]
-fn leaves_its_query() {
-    with(|engine, t| engine.waiting(t));
-}
-
 /// epoll_wait(2).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".text.hot.perquery.off")]
@@ -203,19 +198,37 @@ pub unsafe extern "C-unwind" fn epoll_wait(
         waited_between_queries(answer);
         answer
     }
-    if ENGINE.process().may_change_sessions() {
-        leaves_its_query();
-    }
-    if ENGINE.capture() != 0 && ENGINE.reads_all() {
+    /// Where the thread may leave a query behind.
+    #[inline(never)]
+    unsafe extern "C-unwind" fn leaving(
+        poller: c_int,
+        events: *mut epoll_event,
+        room: c_int,
+        timeout_ms: c_int,
+    ) -> c_int {
+        with(|engine, t| engine.waiting(t));
         // SAFETY: the caller's own arguments.
-        return unsafe { between(poller, events, room, timeout_ms) };
+        unsafe { waits(poller, events, room, timeout_ms) }
     }
-    // SAFETY: the original's type, and the caller's own arguments.
-    unsafe {
-        hot!(HOOKS.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
-            poller, events, room, timeout_ms,
-        )
+    #[inline(always)]
+    unsafe fn waits(poller: c_int, events: *mut epoll_event, room: c_int, timeout_ms: c_int) -> c_int {
+        if ENGINE.capture() != 0 && ENGINE.reads_all() {
+            // SAFETY: the caller's own arguments.
+            return unsafe { between(poller, events, room, timeout_ms) };
+        }
+        // SAFETY: the original's type, and the caller's own arguments.
+        unsafe {
+            hot!(HOOKS.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
+                poller, events, room, timeout_ms,
+            )
+        }
     }
+    if ENGINE.process().may_change_sessions() {
+        // SAFETY: the caller's own arguments.
+        return unsafe { leaving(poller, events, room, timeout_ms) };
+    }
+    // SAFETY: as above.
+    unsafe { waits(poller, events, room, timeout_ms) }
 }
 
 /// Stands in its place until the original was found.
