@@ -13,6 +13,7 @@ mod tail;
 mod tls;
 mod transfer;
 pub mod unload;
+mod vectors;
 mod waits;
 
 pub use transfer::Transfers;
@@ -58,9 +59,11 @@ macro_rules! table {
 
 table! {
     transfer::{
-        recv RECV, recvfrom RECVFROM, recvmsg RECVMSG, read READ, readv READV,
-        __recv_chk RECV_CHK, __read_chk READ_CHK,
-        send SEND, sendto SENDTO, sendmsg SENDMSG, write WRITE, writev WRITEV,
+        recv RECV, recvfrom RECVFROM, read READ, __recv_chk RECV_CHK, __read_chk READ_CHK,
+        send SEND, sendto SENDTO, write WRITE,
+    },
+    vectors::{
+        recvmsg RECVMSG, readv READV, sendmsg SENDMSG, writev WRITEV,
     },
     waits::{
         poll POLL, ppoll PPOLL, __poll_chk POLL_CHK, epoll_wait EPOLL_WAIT, epoll_ctl EPOLL_CTL,

@@ -1,5 +1,5 @@
-//! Reads and writes: recv(2), recvfrom(2), recvmsg(2), read(2), readv(2), send(2), sendto(2), sendmsg(2), write(2),
-//! writev(2), and the checked twins that _FORTIFY_SOURCE calls.
+//! Reads and writes of one buffer: recv(2), recvfrom(2), read(2), send(2), sendto(2), write(2), and the checked twins that
+//! _FORTIFY_SOURCE calls.
 //!
 //! # Safety
 //!
@@ -15,21 +15,17 @@ use super::sides::{
 use crate::real::{Original, hot, real, system_call};
 use crate::{ENGINE, HOOKS};
 use core::ffi::{c_int, c_void};
-use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
-use perquery_agent::session::{Cell, HEADER_BYTES, Hot, Ticket, Writing};
+use libc::{size_t, sockaddr, socklen_t, ssize_t};
+use perquery_agent::session::{Cell, HEADER_BYTES, Hot, Writing};
 
 pub static RECV: Original = Original::hot(c"recv", &HOOKS.recv);
 pub static RECVFROM: Original = Original::hot(c"recvfrom", &HOT.recvfrom);
-pub static RECVMSG: Original = Original::libc(c"recvmsg");
 pub static READ: Original = Original::hot(c"read", &HOT.read);
-pub static READV: Original = Original::libc(c"readv");
 pub static RECV_CHK: Original = Original::hot(c"__recv_chk", &HOT.recv_chk);
 pub static READ_CHK: Original = Original::hot(c"__read_chk", &HOT.read_chk);
 pub static SEND: Original = Original::hot(c"send", &HOOKS.send);
 pub static SENDTO: Original = Original::hot(c"sendto", &HOT.sendto);
-pub static SENDMSG: Original = Original::libc(c"sendmsg");
 pub static WRITE: Original = Original::hot(c"write", &HOT.write);
-pub static WRITEV: Original = Original::libc(c"writev");
 
 /// The originals of those that some programs call instead, together in a cache line.
 #[repr(C, align(64))]
@@ -57,29 +53,6 @@ impl Transfers {
         }
     }
 }
-
-/// Runs `each` for every part of a vector that the first `n` bytes fell into.
-unsafe fn parts(
-    vector: *const iovec,
-    count: usize,
-    n: ssize_t,
-    mut each: impl FnMut(*const c_void, ssize_t),
-) {
-    let mut left = n;
-    for at in 0..count {
-        if left <= 0 {
-            return;
-        }
-        // SAFETY: the kernel has read the vector's `count` parts.
-        let part = unsafe { &*vector.add(at) };
-        let here = left.min(part.iov_len as ssize_t);
-        each(part.iov_base, here);
-        left -= here;
-    }
-}
-
-/// The length of a vectored read before the call: the vector may be a bad address, which only the kernel may find out.
-const UNKNOWN_LENGTH: usize = usize::MAX;
 
 /// What stands in [`HOT`] until the originals were found.
 pub(super) mod search {
@@ -312,91 +285,4 @@ writes! {
     /// write(2).
     write (fd, buffer: *const c_void, len: size_t) at HOT.write, buffer buffer,
     in ".text.hot.perquery.others", ".text.hot.perquery.others"
-}
-
-/// readv(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn readv(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
-    let ticket = ENGINE.session_of(fd).map_or(Ticket::NONE, |cell| before_read_of(cell, UNKNOWN_LENGTH));
-    let n = match real!(READV, fn(c_int, *const iovec, c_int) -> ssize_t) {
-        // SAFETY: the caller's own arguments.
-        Some(real) => unsafe { real(fd, vector, count) },
-        // SAFETY: as above.
-        None => unsafe {
-            system_call(libc::SYS_readv, [fd as usize, vector as usize, count as usize, 0, 0, 0])
-        },
-    };
-    if ticket.is_some() && n > 0 {
-        // SAFETY: the kernel has filled `n` bytes of the vector.
-        unsafe {
-            parts(vector, count as usize, n, |buffer, n| after_read(ticket, UNKNOWN_LENGTH, buffer, n));
-        };
-    }
-    n
-}
-
-/// writev(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn writev(fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
-    let ticket = ENGINE.session_of(fd).map_or(Ticket::NONE, before_write);
-    let n = match real!(WRITEV, fn(c_int, *const iovec, c_int) -> ssize_t) {
-        // SAFETY: the caller's own arguments.
-        Some(real) => unsafe { real(fd, vector, count) },
-        // SAFETY: as above.
-        None => unsafe {
-            system_call(libc::SYS_writev, [fd as usize, vector as usize, count as usize, 0, 0, 0])
-        },
-    };
-    if ticket.is_some() && n > 0 {
-        // SAFETY: the kernel has taken `n` bytes of the vector.
-        unsafe { parts(vector, count as usize, n, |buffer, n| after_write(ticket, buffer, n)) };
-    }
-    n
-}
-
-/// recvmsg(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    let ticket = match ENGINE.session_of(fd) {
-        Some(cell) if flags & libc::MSG_PEEK == 0 => before_read_of(cell, UNKNOWN_LENGTH),
-        _ => Ticket::NONE,
-    };
-    let n = match real!(RECVMSG, fn(c_int, *mut msghdr, c_int) -> ssize_t) {
-        // SAFETY: the caller's own arguments.
-        Some(real) => unsafe { real(fd, message, flags) },
-        // SAFETY: as above.
-        None => unsafe {
-            system_call(libc::SYS_recvmsg, [fd as usize, message as usize, flags as usize, 0, 0, 0])
-        },
-    };
-    if ticket.is_some() && n > 0 {
-        // SAFETY: the kernel has filled `n` bytes of the message's vector.
-        unsafe {
-            parts((*message).msg_iov, (*message).msg_iovlen, n, |buffer, n| {
-                after_read(ticket, UNKNOWN_LENGTH, buffer, n);
-            });
-        }
-    }
-    n
-}
-
-/// sendmsg(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-    let ticket = ENGINE.session_of(fd).map_or(Ticket::NONE, before_write);
-    let n = match real!(SENDMSG, fn(c_int, *const msghdr, c_int) -> ssize_t) {
-        // SAFETY: the caller's own arguments.
-        Some(real) => unsafe { real(fd, message, flags) },
-        // SAFETY: as above.
-        None => unsafe {
-            system_call(libc::SYS_sendmsg, [fd as usize, message as usize, flags as usize, 0, 0, 0])
-        },
-    };
-    if ticket.is_some() && n > 0 {
-        // SAFETY: the kernel has taken `n` bytes of the message's vector.
-        unsafe {
-            parts((*message).msg_iov, (*message).msg_iovlen, n, |buffer, n| after_write(ticket, buffer, n));
-        }
-    }
-    n
 }
