@@ -87,6 +87,33 @@ impl<'a> Lane<'a> {
         ring.slot(begin, n, kind)
     }
 
+    /// The same for a thread that keeps up to which position the ring is known to be free, at first 0: what it is asked for is
+    /// nearly always there without a look at the consumer's position.
+    #[inline(always)]
+    pub fn reserve_within(&self, n: usize, kind: u16, until: &mut u64) -> Option<Slot<'a>> {
+        let ring = self.ring();
+        let begin = match ring.place_within(n, *until) {
+            Some(begin) => begin,
+            None => {
+                let (begin, free_until) = (*self).place_anew(n)?;
+                *until = free_until;
+                begin
+            }
+        };
+        ring.slot(begin, n, kind)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn place_anew(self, n: usize) -> Option<(u64, u64)> {
+        let ring = self.ring();
+        let begin = match ring.place_here(n) {
+            Some(begin) => begin,
+            None => ring.place_elsewhere(n)?,
+        };
+        Some((begin, ring.free_until(begin)))
+    }
+
     /// By value, and with a number as its answer: in the usual case neither the ring nor the slot is put together in memory.
     #[cold]
     #[inline(never)]

@@ -25,6 +25,9 @@ use crate::sync::{AtomicU64, Ordering};
 /// jump has to happen too.
 pub const REWIND_WORDS: u64 = if cfg!(loom) { 1 } else { 8192 };
 
+/// A producer looks at the consumer's position again after so many words, 4 KiB.
+const KNOWN_FREE_WORDS: u64 = 512;
+
 /// The words and the two positions of a ring.
 #[derive(Clone, Copy)]
 pub struct Ring<'a> {
@@ -181,6 +184,26 @@ impl<'a> Ring<'a> {
         // More used than there is makes more free than there is.
         let is_free = free <= length && n as u64 <= free && n as u64 <= length - place;
         (is_free && (used != 0 || place <= REWIND_WORDS)).then_some(head)
+    }
+
+    /// The same where the words before position `until` are known to be free, and in one piece, behind the last record. The
+    /// other side's position need not be looked at.
+    #[inline(always)]
+    pub(super) fn place_within(&self, n: usize, until: u64) -> Option<u64> {
+        // Relaxed: only this side writes `head`.
+        let head = self.head.load(Ordering::Relaxed);
+        until.checked_sub(head).filter(|free| *free >= n as u64).map(|_| head)
+    }
+
+    /// Up to which position the words from `begin` on are free, and in one piece; not far, so that an empty ring is noticed and
+    /// starts over.
+    pub(super) fn free_until(&self, begin: u64) -> u64 {
+        let length = self.length();
+        // Acquire: as in `place_here`. (A jump that the consumer has not seen only makes the ring look fuller.)
+        let free = self.tail.load(Ordering::Acquire).wrapping_add(length).wrapping_sub(begin);
+        let in_one_piece = length - (begin & (length - 1));
+        let known = if free <= length { free } else { 0 };
+        begin.saturating_add(known.min(in_one_piece).min(KNOWN_FREE_WORDS))
     }
 
     /// Room for a record of `n` words at position `begin`, where one of these two has found it free.

@@ -33,6 +33,41 @@ fn push(ring: &Ring<'_>, n: usize, value: u64) -> bool {
 }
 
 #[test]
+fn what_a_producer_knows_to_be_free_is_free_and_in_one_piece() {
+    // The larger one starts over where it was emptied.
+    [1024, 16_384].into_iter().for_each(known_to_be_free);
+}
+
+fn known_to_be_free(length: u64) {
+    let memory = memory(length as usize);
+    let ring = memory.ring();
+    let mut buffer = [0; RECORD_MAX_WORDS];
+    let (mut until, mut looks, mut drops, mut seed) = (0, 0, 0, 7u64);
+    for _ in 0..40_000 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let n = 2 + (seed >> 60) as usize;
+        let begin = ring.place_within(n, until).or_else(|| {
+            looks += 1;
+            let begin = ring.place_here(n).or_else(|| ring.place_elsewhere(n))?;
+            until = ring.free_until(begin);
+            Some(begin)
+        });
+        if let Some(begin) = begin {
+            assert!(begin + n as u64 <= ring.tail.load(Ordering::Relaxed) + length, "nothing is overwritten");
+            assert!(begin % length + n as u64 <= length, "nothing goes over the end");
+            ring.slot(begin, n, KIND_EXECUTION).expect("it is free").publish();
+        } else {
+            drops += 1;
+        }
+        if seed >> 40 & 127 == 0 {
+            ring.drain(&mut buffer, |record| assert!(record.len() < 18)).expect("an honest ring");
+        }
+    }
+    std::println!("{looks} looks, {drops} drops");
+    assert!(looks - drops < 4_000 && drops < 20_000, "{looks} looks, {drops} drops");
+}
+
+#[test]
 fn records_come_out_whole_and_in_order_across_many_laps() {
     let memory = memory(64);
     let ring = memory.ring();

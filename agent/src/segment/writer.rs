@@ -137,11 +137,11 @@ pub struct Begun {
 }
 
 /// Room for a session's short record with `text` and so many `counters`; 0: it is to have none. `None` when the ring has no
-/// room.
+/// room. `until` is what [`Lane::reserve_within`] says.
 #[inline(always)]
-pub fn reserve_brief<'a>(lane: &Lane<'a>, text: &[u8], counters: u32) -> Option<Slot<'a>> {
+pub fn reserve_brief<'a>(lane: &Lane<'a>, text: &[u8], counters: u32, until: &mut u64) -> Option<Slot<'a>> {
     let counted = if counters == 0 { 0 } else { COUNTED_WORDS + counters as usize };
-    lane.reserve(SHORT_SESSION_WORDS + text.len().div_ceil(8) + counted, KIND_SHORT)
+    lane.reserve_within(SHORT_SESSION_WORDS + text.len().div_ceil(8) + counted, KIND_SHORT, until)
 }
 
 /// Begins the record for which room was made: everything is written that is known now, but for the start. `text` has at most
@@ -269,7 +269,7 @@ mod tests {
             dialect: f.dialect,
             command: f.command,
         };
-        let mut slot = reserve_brief(lane, text, counted.map_or(0, |_| 64)).unwrap();
+        let mut slot = reserve_brief(lane, text, counted.map_or(0, |_| 64), &mut 0).unwrap();
         begin_brief(&slot, &begun, text);
         slot.set(short::START_NS, f.start_ns);
         let mut flags = f.flags | flags;

@@ -186,8 +186,8 @@ impl Engine {
     ) -> bool {
         let counters = if CHOSEN { t.counters_at_most() } else { 0 };
         let Begin { capture, word, read, asked, text, dialect } = *begin;
-        let Some(lane) = t.lane else { return false };
-        let Some(room) = reserve_brief(&lane, text, counters) else { return false };
+        let Some(lane) = &t.lane else { return false };
+        let Some(room) = reserve_brief(lane, text, counters, &mut t.free_until) else { return false };
         let unit = s.running.unit.wrapping_add(1);
         begin_brief(
             &room,

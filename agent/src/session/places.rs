@@ -30,7 +30,7 @@ impl Engine {
         for n in places() {
             let Some(lane) = segment.lane(n) else { continue };
             if lane.owner().is_none() && lane.take(None, t.pid, t.tid, now) {
-                t.lane = Some(lane);
+                (t.lane, t.free_until) = (Some(lane), 0);
                 return t.lane;
             }
         }
@@ -38,7 +38,7 @@ impl Engine {
             let Some(lane) = segment.lane(n) else { continue };
             let Some((pid, tid)) = lane.owner() else { continue };
             if !process::thread_exists(pid, tid) && lane.take(Some((pid, tid)), t.pid, t.tid, now) {
-                t.lane = Some(lane);
+                (t.lane, t.free_until) = (Some(lane), 0);
                 return t.lane;
             }
         }

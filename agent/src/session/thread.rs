@@ -70,6 +70,8 @@ pub struct Thread {
     pub(super) goes_directly_in: u64,
     /// CLOCK_MONOTONIC before the write that this thread is in, where that matters; else 0.
     pub(super) write_ns: u64,
+    /// Up to which position its ring is known to be free.
+    pub(super) free_until: u64,
     /// This thread's lane, once it has one.
     pub(super) lane: Option<Lane<'static>>,
     pub(super) plain: Plain,
@@ -121,6 +123,7 @@ impl Thread {
             tid: 0,
             known_in: 0,
             lane: None,
+            free_until: 0,
             ssl: 0,
             ssl_frame: 0,
             slice: Slice::NONE,
