@@ -9,6 +9,7 @@ use super::units::Asked as Flags;
 use super::whole::cut_name;
 use super::{Postgres, backend};
 use crate::protocol::{Answer, Asked, Command, PackedAnswer, TEXT_CAP, TextRef};
+use core::hint::cold_path;
 
 /// What nearly all clients send behind Bind: Describe of the unnamed portal, or not, Execute of all its rows, and Sync.
 const USUAL_ENDING: [u8; 22] = *b"D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
@@ -87,6 +88,13 @@ impl Postgres {
         if tag != b'B' || *portal != 0 || !is_usual_ending(rest) {
             return None;
         }
+        if parse.is_none()
+            && let Some(text) = self.texts.last_named(bytes.get(MESSAGE_HEADER_BYTES + 1..)?)
+        {
+            self.texts.run_unnamed(Source::stored(text));
+            return Some((Asked { command: Command::Execute, text }, &[]));
+        }
+        cold_path();
         // Byte by byte: names are short, and this way it is code that is here.
         let statement = bind.get(..bind.iter().position(|&byte| byte == 0)?)?;
         let Some(parse) = parse else {

@@ -87,6 +87,18 @@ struct Portal {
 
 const NO_PORTAL: Portal = Portal { key: 0, source: Source::NONE, executed: false };
 
+fn words_of(bytes: [u8; 16]) -> u128 {
+    u128::from_le_bytes(bytes)
+}
+
+fn joined([low, high]: [u64; 2]) -> u128 {
+    u128::from(low) | u128::from(high) << 64
+}
+
+fn split(words: u128) -> [u64; 2] {
+    [words as u64, (words >> 64) as u64]
+}
+
 /// All texts that a session can refer to. What every query touches is at the beginning.
 #[repr(C)]
 pub(super) struct Texts {
@@ -101,6 +113,10 @@ pub(super) struct Texts {
     /// that asks for it again finds it beside the portals, in a line that it needs anyway.
     last_key: u64,
     last: TextRef,
+    /// Its name and the zero behind it, and which bits of these words that is; 0: none, or a name too long for that. Of what is
+    /// known by its name no hash is needed.
+    last_name: [u64; 2],
+    last_mask: [u64; 2],
     portals: [Portal; PORTALS],
     next_portal: u8,
     /// A portal with a name was bound since the last reset.
@@ -124,6 +140,8 @@ impl Texts {
             unnamed: Source::NONE,
             last_key: 0,
             last: TextRef { hash: 0, full_len: 0 },
+            last_name: [0; 2],
+            last_mask: [0; 2],
             portals: [NO_PORTAL; PORTALS],
             next_portal: 0,
             named_portals: false,
@@ -142,7 +160,7 @@ impl Texts {
         }
         self.evicted_before = self.statements.evicted();
         self.unnamed = Source::NONE;
-        self.last_key = 0;
+        self.forget_last();
         self.portals = [NO_PORTAL; PORTALS];
         self.next_portal = 0;
         self.named_portals = false;
@@ -220,7 +238,7 @@ impl Texts {
     /// Statement `name` has the announced text `text` from now on; without one it is unknown.
     pub(super) fn name_statement(&mut self, name: &[u8], text: Option<TextRef>) {
         let key = content_hash(name);
-        self.last_key = 0;
+        self.forget_last();
         match text {
             Some(text) => {
                 self.statements.insert(key, text);
@@ -230,15 +248,43 @@ impl Texts {
         }
     }
 
+    /// The announced text of the statement that was asked for last, if `bytes` begin with its name and the zero behind that.
+    #[inline(always)]
+    pub(super) fn last_named(&self, bytes: &[u8]) -> Option<TextRef> {
+        let differ = words_of(*bytes.first_chunk()?) ^ joined(self.last_name);
+        let mask = joined(self.last_mask);
+        (mask != 0 && differ & mask == 0).then_some(self.last)
+    }
+
+    fn remember(&mut self, key: u64, name: &[u8], text: TextRef) {
+        self.forget_last();
+        (self.last_key, self.last) = (key, text);
+        let mut bytes = [0; 16];
+        // One for the zero.
+        let Some((_, to)) = bytes.split_last_mut() else { return };
+        if let Some(to) = to.get_mut(..name.len())
+            && !name.is_empty()
+            && text.hash != 0
+        {
+            to.copy_from_slice(name);
+            self.last_name = split(words_of(bytes));
+            self.last_mask = split(u128::MAX >> (8 * (15 - name.len())));
+        }
+    }
+
+    fn forget_last(&mut self) {
+        self.last_key = 0;
+        self.last_mask = [0; 2];
+    }
+
     /// What statement `name` says; the empty name is the unnamed statement.
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.perquery.request")]
     pub(super) fn statement(&mut self, name: &[u8]) -> Source {
         if !name.is_empty() {
             let key = content_hash(name);
             if self.last_key != key {
                 let Some(text) = self.statements.text(key) else { return Source::UNKNOWN };
-                (self.last_key, self.last) = (key, text);
+                self.remember(key, name, text);
             }
             return Source::stored(self.last);
         }
@@ -249,7 +295,7 @@ impl Texts {
         if name.is_empty() {
             self.unnamed = Source::NONE;
         } else {
-            self.last_key = 0;
+            self.forget_last();
             self.statements.remove(content_hash(name));
         }
     }
