@@ -38,3 +38,4 @@ pub mod strings;
 pub mod sync;
 pub mod sys;
 pub mod ticks;
+mod zeros;

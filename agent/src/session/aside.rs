@@ -221,10 +221,10 @@ impl Engine {
         }
         let marks = quiet::marks(s.tls != 0, capturing);
         let mut protocol = if postgres { postgres::POSTGRES } else { 0 };
-        if let Some(machine) = s.postgres()
-            && !capturing
-        {
-            machine.forget_unnamed();
+        if let Some(machine) = s.postgres() {
+            if !capturing {
+                machine.forget_unnamed();
+            }
             if machine.reports_last() {
                 protocol |= postgres::REPORTS_LAST;
             }

@@ -14,7 +14,7 @@ use super::arena::{Cell, MISSED_BYTES};
 use super::aside::Header;
 use super::engine::{Engine, Ticket};
 use super::quiet::{self, ASKED, HEADER_BYTES, TLS};
-use super::quiet_postgres::{POSTGRES, REPORTS_LAST};
+use super::quiet_postgres::{ONE_COMMAND, POSTGRES, REPORTS_LAST};
 use super::state::Session;
 use super::thread::Thread;
 use super::unit::Running;
@@ -214,7 +214,9 @@ impl Engine {
             slice_tid: t.tid,
             ..Running::default()
         };
-        cell.quiet.store(ASKED | word & (TLS | POSTGRES), Ordering::Relaxed);
+        let executes = matches!((dialect, asked.command), (Dialect::Postgres, Command::Execute));
+        let one = if executes { ONE_COMMAND } else { 0 };
+        cell.quiet.store(ASKED | one | word & (TLS | POSTGRES | REPORTS_LAST), Ordering::Relaxed);
         t.slice.session = cell.entry();
         t.slice.plain = word & TLS == 0;
         t.slice.responded = false;

@@ -5,7 +5,7 @@ use super::arena::Cell;
 use super::engine::{Engine, Ticket};
 use super::measure::Measured;
 use super::quiet::{self, ANSWERED, ASKED, HEADER_BYTES, LOUD, TLS};
-use super::quiet_postgres::POSTGRES;
+use super::quiet_postgres::{ONE_COMMAND, POSTGRES, REPORTS_LAST};
 use super::state::{Protocol, Session};
 use super::thread::{Share, Thread};
 use super::unit::{Of, Running, show_unit};
@@ -49,7 +49,11 @@ impl Engine {
         if word & (ASKED | POSTGRES) != ASKED | POSTGRES || t.slice.session != cell.entry() {
             return false;
         }
-        let answer = Postgres::direct_answer(bytes);
+        let answer = if word & (ONE_COMMAND | REPORTS_LAST) == ONE_COMMAND | REPORTS_LAST {
+            Postgres::direct_answer_to_one(bytes)
+        } else {
+            Postgres::direct_answer(bytes)
+        };
         let Some(mut inside) = cell.enter() else { return false };
         let s = &mut *inside;
         let ends = s.running.is_of(t.tid) && take(s, answer, bytes.len());
@@ -94,7 +98,8 @@ impl Engine {
     fn end_directly(&self, t: &mut Thread, cell: &'static Cell, s: &mut Session, word: u64) -> u64 {
         // The first thing: none of the below is the query's time.
         let now = t.now_ns();
-        let next = quiet::resting(word & (POSTGRES | TLS) | quiet::CAPTURING);
+        // (Bits of PostgreSQL's alone are in no word of MySQL's.)
+        let next = quiet::resting(word & (POSTGRES | REPORTS_LAST | TLS) | quiet::CAPTURING);
         cell.quiet.store(next, Ordering::Relaxed);
         s.running.active = false;
         t.slice.session = 0;

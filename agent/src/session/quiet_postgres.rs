@@ -18,7 +18,7 @@
 
 use super::arena::Cell;
 use super::quiet::LOUD;
-use crate::protocol::postgres::{Kind, is_usual_ending, kind_of};
+use crate::protocol::postgres::{Kind, ends_with_a_command, is_usual_ending, kind_of};
 use core::sync::atomic::Ordering;
 
 /// A unit passed whose ReadyForQuery was not seen yet.
@@ -29,8 +29,10 @@ const SIMPLE: u64 = 2;
 const CAPTURING: u64 = super::quiet::CAPTURING;
 /// The session is a PostgreSQL one, and stands aside.
 pub(super) const POSTGRES: u64 = 1 << 5;
-/// The server [reports](crate::protocol::postgres::Postgres::reports_last) what has changed of the session last, and capture is off.
+/// The server [reports](crate::protocol::postgres::Postgres::reports_last) what has changed of the session last.
 pub(super) const REPORTS_LAST: u64 = 1 << 2;
+/// A unit that goes the direct way executes one portal.
+pub(super) const ONE_COMMAND: u64 = 1 << 3;
 const FLAGS: u64 = 0xff;
 const KEPT_SHIFT: u32 = 8;
 /// Everything but the flags: zero between two messages of the answer.
@@ -149,39 +151,8 @@ pub(super) fn written_at_a_glance(cell: &Cell, word: u64, bytes: &[u8]) -> bool 
     left.is_empty()
 }
 
-/// True where `bytes` end with CommandComplete and ReadyForQuery: so nothing was reported in between. Looks at the end only,
-/// however many rows there are.
-#[inline(always)]
-fn ends_with_a_command(bytes: &[u8]) -> bool {
-    let Some((before, [b'Z', length @ .., _])) = bytes.split_last_chunk::<READY_BYTES>() else {
-        return false;
-    };
-    // The last zero before the tag is the third byte of the message's length. In a report the last zeros are those that end its
-    // two strings, and before them stands a name.
-    let Some((0, before)) = before.split_last() else { return false };
-    let Some(zero) = last_zero(before) else { return false };
-    let Some((upper, [lower, tag @ ..])) = before.split_at_checked(zero + 1) else { return false };
-    u32::from_be_bytes(*length) == READY_LENGTH
-        && upper.last_chunk() == Some(b"C\0\0\0")
-        && usize::from(*lower) == 5 + tag.len()
-}
-
-/// Where the last zero is, if it is one of the last sixteen bytes: tags are that short, but for those of a few commands. Without a
-/// loop, which would be unrolled to four times the code.
-#[inline(always)]
-fn last_zero(bytes: &[u8]) -> Option<usize> {
-    let (before, end) = bytes.split_last_chunk::<16>()?;
-    let end = u128::from_le_bytes(*end);
-    // The upper bit of each byte that is zero, and of no other.
-    const LOWER: u128 = u128::MAX / 255 * 0x7f;
-    let zeros = !(((end & LOWER) + LOWER) | end | LOWER);
-    (zeros != 0).then(|| before.len() + 15 - zeros.leading_zeros() as usize / 8)
-}
-
 /// PostgreSQL's own buffer (PQ_SEND_BUFFER_SIZE in libpq/pqcomm.c), which is sent when it is full.
 const SEND_BUFFER_BYTES: usize = 8192;
-/// The whole of a ReadyForQuery.
-const READY_BYTES: usize = 6;
 /// The length that it says it has.
 const READY_LENGTH: u32 = 5;
 

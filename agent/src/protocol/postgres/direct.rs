@@ -3,6 +3,7 @@
 //! The machine stays as it was between two units, but that it knows what the unnamed statement and the unnamed portal are.
 //! [`Postgres::catch_up`] tells it afterwards what was asked, where something unusual is answered.
 
+use super::ending::rows_selected;
 use super::message::{Kind, classify, split_message, split_string};
 use super::texts::Source;
 use super::units::Asked as Flags;
@@ -137,6 +138,15 @@ impl Postgres {
     #[unsafe(link_section = ".text.hot.perquery.last_answer")]
     pub fn direct_answer(bytes: &[u8]) -> PackedAnswer {
         PackedAnswer::new(Self::answer_in(bytes))
+    }
+
+    /// The same of an answer to one Execute of a server that [reports last](Self::reports_last).
+    #[inline(always)]
+    pub fn direct_answer_to_one(bytes: &[u8]) -> PackedAnswer {
+        match rows_selected(bytes) {
+            Some(rows_returned) => PackedAnswer::new(Some(Answer { rows_returned, rows_affected: 0 })),
+            None => Self::direct_answer(bytes),
+        }
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@
 
 mod backend;
 mod direct;
+mod ending;
 mod frontend;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
@@ -24,6 +25,7 @@ use super::{Dialect, Direction, Event, Identity, LostReason, Machine, Step, Text
 use crate::strings::Bytes;
 use backend::Copy;
 pub(crate) use direct::is_usual_ending;
+pub(crate) use ending::ends_with_a_command;
 use message::Message;
 pub(crate) use message::{Kind, kind_of};
 use startup::Startup;
