@@ -230,6 +230,8 @@ impl Engine {
             }
         }
         s.remember_style();
+        // A login's bytes are no query's.
+        (s.bytes_in, s.bytes_out) = (0, 0);
         let word = quiet::resting(marks | protocol);
         cell.quiet.store(word, Ordering::Relaxed);
         Ticket::of(cell, word)

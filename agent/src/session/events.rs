@@ -81,6 +81,8 @@ impl Engine {
             Event::LoggedIn | Event::IdentityChanged => {
                 if event == Event::LoggedIn {
                     s.logged_in = 1;
+                    // What went over the wire for that is no query's.
+                    (s.bytes_in, s.bytes_out) = (0, 0);
                     // The session's number as the server's own lists have it, so that people can tell which it is.
                     let connection = s.machine().map_or(0, |m| m.identity().connection_id) & 0xffff_ffff;
                     s.uid = s.uid & 0xffff_ffff | connection << 32;
