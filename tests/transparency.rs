@@ -1,8 +1,14 @@
 //! Each victim prints the same and ends the same way alone, with the inert library, with the awake one, and recorded.
 
+use harness::perquery::Recording;
+use harness::process::Process;
 use harness::victim::{self, Company};
+use harness::wait::{SOON, wait_for};
 use harness::{needs, perquery, scratch};
+use rustix::process::Signal;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 fn behaves_the_same(source: &str, arguments: &[&str]) {
     needs!("gcc");
@@ -64,6 +70,32 @@ fn a_file_moved_over_our_descriptor_gets_no_foreign_bytes() {
 #[test]
 fn errors_and_errno_are_those_of_the_system() {
     behaves_the_same("errors.c", &[]);
+}
+
+#[test]
+fn an_answer_that_the_kernel_takes_in_pieces_is_one_answer_and_counted_once() {
+    const QUERIES: u64 = 40;
+    let queries = QUERIES.to_string();
+    behaves_the_same("short_writes.c", &[&queries]);
+    let directory = scratch::directory("pieces");
+    let program = victim::in_disguise("short_writes.c", directory.path(), "mariadbd");
+    let mut command = victim::command(&program, Company::Awake, Path::new("that of perquery run"));
+    let mut server = Process::start(command.args([&queries, "wait"]));
+    let pid = wait_for("the session to be open", SOON, || {
+        server.stdout().lines().next().and_then(|line| line.parse().ok())
+    });
+    let recording = Recording::start_with(pid, directory.path().join("pieces.pq"), &["--cheap"]);
+    server.signal(Signal::USR1);
+    server.wait(Duration::from_secs(60)).expect_success();
+    let ended = recording.wait();
+    ended.expect_success();
+    let report = perquery::report(&directory.path().join("pieces.pq"), "digest");
+    report.expect_complete();
+    let row = report.row("SELECT 4711 AS n1");
+    assert_eq!(row.calls(), QUERIES + 1);
+    assert_eq!(row.count("rows_returned"), QUERIES);
+    // A row of a megabyte, its length and four small packets; and the OK at the end.
+    assert_eq!(row.count("bytes_out"), QUERIES * ((1 << 20) + 4 + 4 + 5 + 9 + 9 + 9) + 11);
 }
 
 #[test]

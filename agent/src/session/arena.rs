@@ -7,9 +7,10 @@
 //! `busy` word is held.
 #![allow(unsafe_code)]
 
-use super::quiet::{ASIDE, LOUD, TLS};
-use super::quiet_postgres::POSTGRES;
+use super::quiet::{ANSWERED, ASIDE, ASKED, LOUD, TLS};
+use super::quiet_postgres::{ANSWERING, POSTGRES};
 use super::state::Session;
+use super::written::Written;
 use crate::sys::memory;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -21,15 +22,17 @@ pub struct Cell {
     busy: AtomicU32,
     /// Counts up with every session in this cell.
     generation: AtomicU32,
-    /// Next free cell + 1.
-    next_free: AtomicU32,
     /// Bits of what happened while another thread was inside.
     missed: AtomicU32,
     /// Its number + 1.
     entry: AtomicU32,
     /// The session's state while it stands aside; see `quiet.rs`.
     pub(super) quiet: AtomicU64,
+    /// What was written to its socket.
+    pub(super) written: Written,
     session: UnsafeCell<Session>,
+    /// Next free cell + 1.
+    next_free: AtomicU32,
 }
 
 // SAFETY: the session is reached through `enter` only, by one thread at a time.
@@ -42,7 +45,9 @@ pub enum Writing {
     Passes,
     /// That of a PostgreSQL session which stands aside.
     Aside,
-    /// That of a session which does not.
+    /// That of a MySQL session in which a query goes the direct way, answered or not, and is not measured.
+    Asked,
+    /// That of all others.
     Watched,
 }
 
@@ -94,12 +99,30 @@ impl Cell {
     pub fn writing(&self) -> Writing {
         let word = self.quiet.load(Ordering::Relaxed);
         if word & ASIDE == 0 {
-            Writing::Watched
+            if word == ASKED || word == ANSWERED { Writing::Asked } else { Writing::Watched }
         } else if word & (POSTGRES | TLS) == POSTGRES {
             Writing::Aside
         } else {
             Writing::Passes
         }
+    }
+
+    /// True when `len` bytes at `buffer`, which are about to be written to its socket, may be looked at; see `written.rs`.
+    #[inline(always)]
+    pub fn may_be_seen_ahead(&self, buffer: usize, len: usize) -> bool {
+        self.written.may_be_seen(buffer, len)
+    }
+
+    /// True when these bytes are the rest of what was looked at before the kernel had taken it, and nobody's business.
+    #[inline]
+    pub fn is_rest(&self, buffer: usize, len: usize) -> bool {
+        let word = self.quiet.load(Ordering::Relaxed);
+        if word & ASIDE == 0 {
+            return word == ANSWERED
+                && (self.written.is_rest(buffer, len) || self.written.is_again(buffer, len));
+        }
+        // What is written again from its beginning is looked at again.
+        word & ANSWERING == 0 && self.written.is_rest(buffer, len)
     }
 
     /// True while a unit goes the direct way: the session's machine does not know of it.
@@ -192,6 +215,7 @@ impl Arena {
         let generation = cell.generation.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         cell.missed.store(0, Ordering::Relaxed);
         cell.quiet.store(LOUD, Ordering::Relaxed);
+        cell.written.forget();
         let mut session = cell.enter()?;
         session.open(fd, uid, client);
         Some((n, generation))

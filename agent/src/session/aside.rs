@@ -138,12 +138,21 @@ impl Engine {
         }
     }
 
+    /// Before a write of a PostgreSQL session that stands aside, of bytes that
+    /// [may be seen ahead](Cell::may_be_seen_ahead): true when nothing is to be done afterwards.
+    #[inline(always)]
+    pub fn written_ahead(&self, cell: &'static Cell, bytes: &[u8]) -> bool {
+        let word = cell.quiet.load(Ordering::Relaxed);
+        postgres::is_ours(word) && postgres::written_ahead(cell, word, bytes)
+    }
+
     /// After a write whose session stood aside: true when that was all, as is plain at a glance. Of all others,
     /// [`write_end_aside`](Self::write_end_aside) has to be told.
     #[inline(always)]
     pub fn written_at_a_glance(&self, ticket: Ticket, bytes: &[u8]) -> bool {
         let Some(cell) = ticket.cell() else { return true };
         let word = cell.quiet.load(Ordering::Relaxed);
+        cell.written.took(bytes.as_ptr().addr(), bytes.len());
         postgres::is_ours(word) && postgres::written_at_a_glance(cell, word, bytes)
     }
 

@@ -214,9 +214,13 @@ impl Engine {
             slice_tid: t.tid,
             ..Running::default()
         };
-        let executes = matches!((dialect, asked.command), (Dialect::Postgres, Command::Execute));
-        let one = if executes { ONE_COMMAND } else { 0 };
-        cell.quiet.store(ASKED | one | word & (TLS | POSTGRES | REPORTS_LAST), Ordering::Relaxed);
+        let mark = match (dialect, asked.command) {
+            (Dialect::Postgres, Command::Execute) => ONE_COMMAND,
+            (Dialect::Postgres, _) => 0,
+            _ if MEASURED => quiet::MEASURED,
+            _ => 0,
+        };
+        cell.quiet.store(ASKED | mark | word & (TLS | POSTGRES | REPORTS_LAST), Ordering::Relaxed);
         t.slice.session = cell.entry();
         t.slice.plain = word & TLS == 0;
         t.slice.responded = false;

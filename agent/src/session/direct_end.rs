@@ -69,6 +69,28 @@ impl Engine {
         ends
     }
 
+    /// The server of a MySQL session is about to send `bytes`. True: they are the whole answer to a direct command of which
+    /// nothing is measured, and all was done that the write needs.
+    #[inline(always)]
+    pub(super) fn take_answer_ahead(&self, t: &mut Thread, cell: &'static Cell, bytes: &[u8]) -> bool {
+        let word = cell.quiet.load(Ordering::Relaxed);
+        if word != ASKED || t.slice.session != cell.entry() {
+            return false;
+        }
+        let Some(mut inside) = cell.enter() else { return false };
+        let s = &mut *inside;
+        let answered = take(s, s.framing.answer(bytes), bytes.len());
+        if answered {
+            t.slice.responded = true;
+            cell.quiet.store(ANSWERED, Ordering::Relaxed);
+            cell.written.saw(bytes.as_ptr().addr(), bytes.len());
+            s.running.first_byte_ns = t.now_ns();
+        }
+        drop(inside);
+        self.heed(t, cell);
+        answered
+    }
+
     /// Before a read: ends the direct unit that is answered. `Some`: it did, and the session stands aside; there is nothing
     /// else to be done before the read.
     #[inline(always)]

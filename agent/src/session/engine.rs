@@ -285,11 +285,21 @@ impl Engine {
         if plain { Ticket::new(cell) } else { Ticket::NONE }
     }
 
+    /// Before a write of bytes that [may be seen ahead](Cell::may_be_seen_ahead): true when they are the whole answer to a unit
+    /// that goes the direct way and is not measured. Nothing is to be done after the write then: the next read ends the unit.
+    #[inline(always)]
+    pub fn answered_ahead(&self, t: &mut Thread, cell: &'static Cell, bytes: &[u8]) -> bool {
+        self.take_answer_ahead(t, cell, bytes)
+    }
+
     /// After a write: true when its bytes were the whole answer to a unit that goes the direct way, which is all then. Of a
     /// MySQL session.
     #[inline(always)]
     pub fn answered_directly(&self, t: &mut Thread, ticket: Ticket, bytes: &[u8]) -> bool {
-        ticket.cell().is_some_and(|cell| self.take_answer(t, cell, bytes))
+        ticket.cell().is_some_and(|cell| {
+            cell.written.took(bytes.as_ptr().addr(), bytes.len());
+            self.take_answer(t, cell, bytes)
+        })
     }
 
     /// The same of a PostgreSQL session.

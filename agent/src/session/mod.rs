@@ -49,6 +49,7 @@ mod tls;
 mod unit;
 mod whole;
 pub mod worker;
+mod written;
 
 pub use arena::{Cell, Writing};
 pub use aside::BackInAnswer;

@@ -19,6 +19,8 @@ pub(super) const LOUD: u64 = 0;
 pub(super) const ASKED: u64 = 1;
 /// A unit goes the direct way, and is answered.
 pub(super) const ANSWERED: u64 = 2;
+/// A unit of a MySQL session that goes the direct way is measured: its answer is to be looked at when it was sent.
+pub(super) const MEASURED: u64 = 1 << 3;
 /// The header of a body that is as long as a header was read: the next read of so many bytes is for the body.
 const SHORT_BODY: u64 = 1 << 3;
 /// The plain text is at the TLS library: the socket's own bytes are nobody's business.

@@ -22,7 +22,7 @@ use crate::protocol::postgres::{Kind, ends_with_a_command, is_usual_ending, kind
 use core::sync::atomic::Ordering;
 
 /// A unit passed whose ReadyForQuery was not seen yet.
-const ANSWERING: u64 = 1;
+pub(super) const ANSWERING: u64 = 1;
 /// That unit is a simple Query.
 const SIMPLE: u64 = 2;
 /// Capture is on: whatever moves is the machine's. Only reads that bring nothing pass, and every query has one of them.
@@ -110,6 +110,20 @@ pub(super) fn passes_at_a_glance(cell: &Cell, word: u64, bytes: &[u8]) -> bool {
 #[inline(always)]
 fn pass(cell: &Cell, word: u64, kind: u64) {
     cell.quiet.store(word & !SIMPLE | ANSWERING | kind, Ordering::Relaxed);
+}
+
+/// Before a write of `bytes`: true where they end an answer in which only the last messages can be anything else than passed
+/// over, and these are; the write was seen to then. False of all others, which have to be looked at when the kernel has taken
+/// them.
+#[inline(always)]
+pub(super) fn written_ahead(cell: &Cell, word: u64, bytes: &[u8]) -> bool {
+    // Also where this is the rest of a long answer: what its beginning left open ends here.
+    let passes = word & (CAPTURING | REPORTS_LAST) == REPORTS_LAST && ends_with_a_command(bytes);
+    if passes {
+        cell.quiet.store(word & FLAGS & !ANSWERING, Ordering::Relaxed);
+        cell.written.saw(bytes.as_ptr().addr(), bytes.len());
+    }
+    passes
 }
 
 /// After a write of `bytes`: true where they are messages that are passed over, or end an answer in which only the last ones can

@@ -182,7 +182,12 @@ impl Session {
             }
             return;
         }
+        let ahead = self.glance(|cell, word| written_ahead(cell, word, bytes));
         let glance = self.glance(|cell, word| written_at_a_glance(cell, word, bytes));
+        assert!(
+            ahead.is_none() || ahead == glance,
+            "what passes before the write passes after it: {bytes:?}"
+        );
         let back = after_write(self.cell, self.word(), bytes);
         if let Some(word) = glance {
             assert!(back.is_none() && self.word() == word, "at a glance it passes: {bytes:?}");
@@ -553,4 +558,31 @@ fn the_tags_that_are_passed_over_are_those_that_leave_no_trace() {
             char::from(tag)
         );
     }
+}
+
+#[test]
+fn the_rest_of_an_answer_that_was_seen_before_the_kernel_took_it_is_nobodys_business() {
+    let mut session = Session::of("15.3");
+    let answer = [row(), ready()].concat();
+    let at = answer.as_ptr().addr();
+    session.read(&query("SELECT 1"));
+    session.write(&answer);
+    session.cell.written.took(at, answer.len());
+    for cut in 1..answer.len() {
+        session.read(&query("SELECT 2"));
+        assert!(!session.cell.is_rest(at + cut, answer.len() - cut), "not before it was seen");
+        assert!(session.cell.may_be_seen_ahead(at, answer.len()));
+        assert!(written_ahead(session.cell, session.word(), &answer));
+        assert!(session.cell.is_rest(at + cut, answer.len() - cut), "however little is left");
+        assert!(!session.cell.is_rest(at, answer.len()), "from its beginning it may be another one");
+        assert_eq!(session.word(), resting(REPORTS_LAST | SIMPLE));
+    }
+    let reported = [row(), application("till 8"), ready()].concat();
+    session.read(&query("SELECT 3"));
+    assert!(
+        !written_ahead(session.cell, session.word(), &reported),
+        "a report is looked at when it was taken"
+    );
+    session.write(&reported);
+    session.follows_with_capture_on();
 }

@@ -174,6 +174,31 @@ fn read_at_length(ticket: Ticket, requested: usize, bytes: &[u8]) {
     });
 }
 
+/// Before a write of `len` bytes at `buffer`, while capture is on: true where nothing is to be done afterwards.
+#[inline(never)]
+#[unsafe(link_section = ".text.hot.perquery.answer")]
+pub(super) unsafe fn answered_ahead(cell: &'static Cell, buffer: *const c_void, len: usize) -> bool {
+    // SAFETY: the caller's promise.
+    let Some(bytes) = (unsafe { bytes_ahead(cell, buffer, len) }) else { return false };
+    with_known(|engine, t| engine.answered_ahead(t, cell, bytes)) == Some(true)
+}
+
+/// The same before one of a PostgreSQL session that stands aside.
+#[inline(always)]
+pub(super) unsafe fn written_ahead(cell: &'static Cell, buffer: *const c_void, len: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { bytes_ahead(cell, buffer, len) }.is_some_and(|bytes| ENGINE.written_ahead(cell, bytes))
+}
+
+/// What is about to be written; `None`: it can't be looked at before the kernel has taken it.
+#[inline(always)]
+unsafe fn bytes_ahead<'a>(cell: &Cell, buffer: *const c_void, len: usize) -> Option<&'a [u8]> {
+    // SAFETY: the kernel has taken as many bytes from the same buffer before, so they are mapped; nobody writes there before
+    // the write that is about to begin.
+    cell.may_be_seen_ahead(buffer.addr(), len)
+        .then(|| unsafe { core::slice::from_raw_parts(buffer.cast(), len) })
+}
+
 #[inline(always)]
 pub(super) unsafe fn after_write(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
     if ticket.is_some()

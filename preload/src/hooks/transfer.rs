@@ -10,7 +10,7 @@
 
 use super::sides::{
     after_aside, after_nothing, after_read, after_unusual_header, after_write, after_write_aside,
-    before_read_of, before_write, is_usual_header,
+    answered_ahead, before_read_of, before_write, is_usual_header, written_ahead,
 };
 use crate::real::{Original, hot, real, system_call};
 use crate::{ENGINE, HOOKS};
@@ -210,7 +210,7 @@ reads! {
 }
 
 macro_rules! writes {
-    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr, buffer $buffer:ident,
+    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr, buffer $buffer:ident, $len:ident,
      in $off:literal, $on:literal) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
@@ -226,10 +226,49 @@ macro_rules! writes {
                 unsafe { after_write(ticket, $buffer, n) };
                 n
             }
+            /// Of a MySQL session in which a query goes the direct way: its answer may be known before the real call.
+            #[inline(never)]
+            #[unsafe(link_section = $on)]
+            unsafe extern "C-unwind" fn asked($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                // SAFETY: the caller's own arguments.
+                if unsafe { answered_ahead(cell, $buffer, $len) } {
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    return unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                }
+                // SAFETY: the caller's own arguments.
+                unsafe { unless_rest($fd $(, $arg)*, cell) }
+            }
+            /// Of what was not known before the real call, but may be the rest of what was.
+            #[inline(never)]
+            #[unsafe(link_section = $off)]
+            unsafe extern "C-unwind" fn unless_rest($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                if cell.is_rest($buffer.addr(), $len) {
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    return unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                }
+                match cell.writing() {
+                    // SAFETY: the caller's own arguments.
+                    Writing::Aside => unsafe { looked_at($fd $(, $arg)*, cell) },
+                    // SAFETY: as above.
+                    _ => unsafe { watched($fd $(, $arg)*, cell) },
+                }
+            }
             /// Of a PostgreSQL session that stands aside.
             #[inline(never)]
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                // SAFETY: the caller's own arguments.
+                if unsafe { written_ahead(cell, $buffer, $len) } {
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    return unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                }
+                // SAFETY: the caller's own arguments.
+                unsafe { unless_rest($fd $(, $arg)*, cell) }
+            }
+            /// The same where it has to be looked at afterwards.
+            #[inline(never)]
+            #[unsafe(link_section = $off)]
+            unsafe extern "C-unwind" fn looked_at($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = ENGINE.ticket_aside(cell);
                 // SAFETY: the original's type, and the caller's own arguments.
                 let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
@@ -246,6 +285,8 @@ macro_rules! writes {
                     Writing::Aside => unsafe { aside($fd $(, $arg)*, cell) },
                     // SAFETY: as above.
                     Writing::Watched => unsafe { watched($fd $(, $arg)*, cell) },
+                    // SAFETY: as above.
+                    Writing::Asked => unsafe { asked($fd $(, $arg)*, cell) },
                 }
             }
             /// Of a descriptor that is not among the first.
@@ -272,17 +313,17 @@ macro_rules! writes {
 
 writes! {
     /// send(2).
-    send (fd, buffer: *const c_void, len: size_t, flags: c_int) at HOOKS.send, buffer buffer,
+    send (fd, buffer: *const c_void, len: size_t, flags: c_int) at HOOKS.send, buffer buffer, len,
     in ".text.hot.perquery.off", ".text.hot.perquery.send"
 }
 writes! {
     /// sendto(2).
     sendto (fd, buffer: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t) at HOT.sendto,
-    buffer buffer,
+    buffer buffer, len,
     in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 writes! {
     /// write(2).
-    write (fd, buffer: *const c_void, len: size_t) at HOT.write, buffer buffer,
+    write (fd, buffer: *const c_void, len: size_t) at HOT.write, buffer buffer, len,
     in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
