@@ -319,3 +319,39 @@ fn a_broken_pipe_is_no_error() {
         ended.describe()
     );
 }
+
+#[test]
+fn a_session_that_is_killed_in_the_middle_of_its_query_is_followed_to_its_end() {
+    needs!("mariadbd", "mariadb-install-db");
+    let server = MariaDb::start(&Options::default());
+    for how in ["--cheap", "--exact"] {
+        let path = server.directory.path().join(format!("kill{how}.pq"));
+        let recording = Recording::start_with(server.pid, path.clone(), &[how]);
+        let mut victim = server.client();
+        let id: u64 = victim.query_first("SELECT CONNECTION_ID()").expect("a query").expect("a row");
+        std::thread::scope(|scope| {
+            // The server's own thread is in the middle of it, the one that kills is another.
+            let sleeper = scope.spawn(move || victim.query_drop("SELECT SLEEP(60) AS killed"));
+            let mut root = server.root();
+            wait_until("the query to run", SOON, || {
+                let running: Option<u64> = root
+                    .exec_first(
+                        "SELECT id FROM information_schema.processlist WHERE id = ? AND info LIKE 'SELECT SLEEP%'",
+                        (id,),
+                    )
+                    .expect("a query");
+                running.is_some()
+            });
+            root.query_drop(format!("KILL {id}")).expect("it may");
+            assert!(sleeper.join().expect("no panic").is_err(), "it was cut off");
+        });
+        server.client().query_drop("SELECT 1 AS afterwards").expect("a plain query");
+        recording.end().expect_success();
+        let report = report(&path, "digest");
+        report.expect_complete();
+        assert_eq!(report.completeness("lost_sessions"), 0);
+        for text in ["SELECT SLEEP(60) AS killed", "SELECT 1 AS afterwards"] {
+            assert_eq!(report.row(text).calls(), 1, "{text}, {how}");
+        }
+    }
+}

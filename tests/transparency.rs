@@ -56,6 +56,25 @@ fn destructors_of_thread_data_may_use_sessions() {
 }
 
 #[test]
+fn whatever_interrupts_a_query_does_no_harm_in_a_server_whose_threads_stay_in_their_sessions() {
+    needs!("gcc");
+    let directory = scratch::directory("servers");
+    for source in [
+        "alarm_storm.c",
+        "jump.c",
+        "cancel.c",
+        "key_destructor.c",
+        "fork.c",
+        "fork_storm.c",
+        "vfork.c",
+        "close_range.c",
+        "errors.c",
+    ] {
+        victim::compare(&victim::in_disguise(source, directory.path(), "mariadbd"), &[]);
+    }
+}
+
+#[test]
 fn closing_all_descriptors_does_not_let_us_write_into_new_ones() {
     behaves_the_same("close_range.c", &[]);
     behaves_the_same("close_range.c", &["closefrom"]);

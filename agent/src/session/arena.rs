@@ -55,11 +55,13 @@ pub enum Writing {
 pub const MISSED_BYTES: u32 = 1;
 /// The descriptor was closed.
 pub const MISSED_CLOSE: u32 = 2;
+/// The socket was shut down.
+pub const MISSED_SHUT: u32 = 4;
 
 impl Cell {
     /// Enters the cell; `None`: another thread, or the code that this signal handler interrupted, is inside.
     #[inline]
-    pub fn enter(&self) -> Option<Inside<'_>> {
+    pub fn enter(&'static self) -> Option<Inside> {
         // Acquire: sees what the previous thread left.
         (self.busy.swap(1, Ordering::Acquire) == 0).then_some(Inside { cell: self })
     }
@@ -73,6 +75,12 @@ impl Cell {
     #[inline(always)]
     pub fn has_missed(&self) -> bool {
         self.missed.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes the note that its socket was shut down; true: there was one.
+    #[inline]
+    pub fn takes_shut(&self) -> bool {
+        self.has_missed() && self.missed.fetch_and(!MISSED_SHUT, Ordering::Relaxed) & MISSED_SHUT != 0
     }
 
     /// Takes the notes.
@@ -147,11 +155,41 @@ impl Cell {
 }
 
 /// A session while this thread is inside; leaves when dropped.
-pub struct Inside<'a> {
-    cell: &'a Cell,
+pub struct Inside {
+    cell: &'static Cell,
 }
 
-impl core::ops::Deref for Inside<'_> {
+/// A thread that has looked away from its session, but has not left it. Between the steps of a query nobody else has any
+/// business in there, and coming back needs no locked instruction, which would wait for all that the server has just stored.
+pub struct Stay {
+    cell: &'static Cell,
+}
+
+impl Inside {
+    /// The thread stays; it has to come [`back`](Stay::back).
+    #[inline(always)]
+    pub fn stay(self) -> Stay {
+        let cell = self.cell;
+        core::mem::forget(self);
+        Stay { cell }
+    }
+}
+
+impl Stay {
+    /// True when it is in this cell.
+    #[inline(always)]
+    pub fn is_in(&self, cell: &Cell) -> bool {
+        core::ptr::eq(self.cell, cell)
+    }
+
+    /// The thread looks at its session again.
+    #[inline(always)]
+    pub fn back(self) -> Inside {
+        Inside { cell: self.cell }
+    }
+}
+
+impl core::ops::Deref for Inside {
     type Target = Session;
     fn deref(&self) -> &Session {
         // SAFETY: `busy` is ours.
@@ -159,14 +197,14 @@ impl core::ops::Deref for Inside<'_> {
     }
 }
 
-impl core::ops::DerefMut for Inside<'_> {
+impl core::ops::DerefMut for Inside {
     fn deref_mut(&mut self) -> &mut Session {
         // SAFETY: `busy` is ours.
         unsafe { &mut *self.cell.session.get() }
     }
 }
 
-impl Drop for Inside<'_> {
+impl Drop for Inside {
     fn drop(&mut self) {
         // Release: the next thread sees what we did.
         self.cell.busy.store(0, Ordering::Release);

@@ -1,6 +1,6 @@
 //! The engine's part of a session's beginning and end: accepted, closed, lost.
 
-use super::arena::{Cell, Inside, MISSED_BYTES, MISSED_CLOSE};
+use super::arena::{Cell, Inside, MISSED_BYTES, MISSED_CLOSE, MISSED_SHUT};
 use super::engine::Engine;
 use super::peer;
 use super::state::{Protocol, Session};
@@ -40,7 +40,7 @@ impl Engine {
         }
         let Some(segment) = self.process.segment() else { return };
         self.descriptors.set(fd, None);
-        match cell.enter() {
+        match t.come_into(cell) {
             Some(s) => self.end_session(t, cell, s, segment),
             None => {
                 cell.note_missed(MISSED_CLOSE);
@@ -54,7 +54,7 @@ impl Engine {
     pub fn closed_range(&self, t: &mut Thread, first: u32, last: u32) {
         for n in 0.. {
             let Some(cell) = self.arena.cell(n) else { break };
-            let fd = match cell.enter() {
+            let fd = match t.come_into(cell) {
                 Some(s) => s.fd,
                 None => continue,
             };
@@ -70,7 +70,7 @@ impl Engine {
         &self,
         t: &mut Thread,
         cell: &'static Cell,
-        mut s: Inside<'_>,
+        mut s: Inside,
         segment: &Segment<'static>,
     ) {
         let entry = cell.entry();
@@ -108,9 +108,10 @@ impl Engine {
     /// Does what another thread could not do while we were inside.
     #[cold]
     pub(super) fn heed_notes(&self, t: &mut Thread, cell: &'static Cell, segment: &Segment<'static>) {
-        let Some(mut s) = cell.enter() else { return };
+        let Some(mut s) = t.come_into(cell) else { return };
         self.leave_if_direct(t, cell, &mut s);
         let notes = cell.take_missed();
+        s.running.shut |= notes & MISSED_SHUT != 0;
         if notes & MISSED_BYTES != 0 {
             self.lose(&mut s, segment);
         }

@@ -7,6 +7,9 @@
 //! published with the answer. Whenever something else happens (an error, an answer in parts, another thread, the session's
 //! end), [`Engine::leave_if_direct`] tells the machine what it has missed, and the ordinary way goes on from there.
 //!
+//! In the servers that we know a query stays on its thread, unless a poller watches the socket. So that thread
+//! [stays](super::arena::Stay) in the session from the command to the end, and has to enter it once.
+//!
 //! The session's word says where such a unit is: [`ASKED`] from the command on, and of a MySQL session
 //! [`ANSWERED`](super::quiet::ANSWERED) from the answer to the server's next reading, which ends it.
 
@@ -112,7 +115,7 @@ impl Engine {
         if (t.goes_directly_in != capture || t.runs_a_query()) && !self.get_ready(t, capture) {
             return false;
         }
-        let Some(mut inside) = cell.enter() else {
+        let Some(mut inside) = t.come_into(cell) else {
             cold_path();
             cell.note_missed(MISSED_BYTES);
             return false;
@@ -133,8 +136,7 @@ impl Engine {
             }
             _ => false,
         };
-        drop(inside);
-        self.heed(t, cell);
+        self.look_away(t, cell, inside, started);
         started
     }
 

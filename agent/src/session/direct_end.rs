@@ -1,7 +1,7 @@
 //! The end of a unit that goes the [direct way](super::direct): its answer, its record, and what becomes of it where something
 //! unusual comes in between.
 
-use super::arena::Cell;
+use super::arena::{Cell, Inside};
 use super::engine::{Engine, Ticket};
 use super::measure::Measured;
 use super::quiet::{self, ANSWERED, ASKED, HEADER_BYTES, LOUD, TLS};
@@ -26,7 +26,7 @@ impl Engine {
         if word & (ASKED | POSTGRES) != ASKED || t.slice.session != cell.entry() {
             return false;
         }
-        let Some(mut inside) = cell.enter() else { return false };
+        let Some(mut inside) = t.come_into(cell) else { return false };
         let s = &mut *inside;
         let answered = take(s, s.framing.answer(bytes), bytes.len());
         if answered {
@@ -37,8 +37,7 @@ impl Engine {
             }
             cell.quiet.store(ANSWERED | word & TLS, Ordering::Relaxed);
         }
-        drop(inside);
-        self.heed(t, cell);
+        self.look_away(t, cell, inside, answered);
         answered
     }
 
@@ -54,9 +53,9 @@ impl Engine {
         } else {
             Postgres::direct_answer(bytes)
         };
-        let Some(mut inside) = cell.enter() else { return false };
+        let Some(mut inside) = t.come_into(cell) else { return false };
         let s = &mut *inside;
-        let ends = s.running.is_of(t.tid) && take(s, answer, bytes.len());
+        let ends = s.running.is_of(t.tid) && !cell.has_missed() && take(s, answer, bytes.len());
         if ends {
             s.running.first_byte_ns = t.write_ns;
             if t.slice.chosen {
@@ -77,7 +76,7 @@ impl Engine {
         if word != ASKED || t.slice.session != cell.entry() {
             return false;
         }
-        let Some(mut inside) = cell.enter() else { return false };
+        let Some(mut inside) = t.come_into(cell) else { return false };
         let s = &mut *inside;
         let answered = take(s, s.framing.answer(bytes), bytes.len());
         if answered {
@@ -86,9 +85,20 @@ impl Engine {
             cell.written.saw(bytes.as_ptr().addr(), bytes.len());
             s.running.first_byte_ns = t.now_ns();
         }
-        drop(inside);
-        self.heed(t, cell);
+        self.look_away(t, cell, inside, answered);
         answered
+    }
+
+    /// The thread is done with the session for the moment, in which a unit goes on the direct way, or does not.
+    #[inline(always)]
+    pub(super) fn look_away(&self, t: &mut Thread, cell: &'static Cell, inside: Inside, goes_on: bool) {
+        if goes_on && self.process.keeps_to_threads() {
+            // What was noted meanwhile is seen to at the next step.
+            t.stay(inside);
+        } else {
+            drop(inside);
+            self.heed(t, cell);
+        }
     }
 
     /// Before a read: ends the direct unit that is answered. `Some`: it did, and the session stands aside; there is nothing
@@ -106,9 +116,9 @@ impl Engine {
         if word != ANSWERED | tls || requested != HEADER_BYTES || t.slice.session != cell.entry() {
             return None;
         }
-        let mut inside = cell.enter()?;
+        let mut inside = t.come_into(cell)?;
         let s = &mut *inside;
-        let ends = s.running.is_of(t.tid);
+        let ends = s.running.is_of(t.tid) && !cell.has_missed();
         let next = if ends { self.end_directly(t, cell, s, word) } else { 0 };
         drop(inside);
         self.heed(t, cell);
@@ -257,6 +267,7 @@ impl Engine {
     #[inline(never)]
     fn leave_direct(&self, t: &mut Thread, cell: &Cell, s: &mut Session) {
         let answered = cell.quiet.load(Ordering::Relaxed) & ANSWERED != 0;
+        s.running.shut |= cell.takes_shut();
         cell.quiet.store(LOUD, Ordering::Relaxed);
         let (running, uid) = (s.running, s.uid);
         if t.slice.session == cell.entry() {

@@ -1,6 +1,6 @@
 //! The engine: what the hooks call, around each real call.
 
-use super::arena::{Arena, Cell, Inside, MISSED_BYTES};
+use super::arena::{Arena, Cell, Inside, MISSED_BYTES, MISSED_SHUT};
 use super::descriptors::Descriptors;
 use super::hooks::Hooks;
 use super::process::{Kind, Process};
@@ -170,14 +170,10 @@ impl Engine {
 
     /// Enters the session in `cell`, if nobody else is inside and it is followed; [`go_out`](Self::go_out) has to follow.
     #[inline(always)]
-    pub(super) fn come_in(
-        &self,
-        t: &mut Thread,
-        cell: &'static Cell,
-    ) -> Option<(Inside<'static>, &Segment<'static>)> {
+    pub(super) fn come_in(&self, t: &mut Thread, cell: &'static Cell) -> Option<(Inside, &Segment<'static>)> {
         let segment = self.process.segment()?;
         t.did_something();
-        match cell.enter() {
+        match t.come_into(cell) {
             Some(s) if s.protocol() != Protocol::Ignored => Some((s, segment)),
             Some(s) => {
                 self.go_out(t, cell, s, segment);
@@ -192,13 +188,7 @@ impl Engine {
 
     /// Leaves the session, and does what another thread could not do meanwhile.
     #[inline(always)]
-    pub(super) fn go_out(
-        &self,
-        t: &mut Thread,
-        cell: &'static Cell,
-        s: Inside<'static>,
-        segment: &Segment<'static>,
-    ) {
+    pub(super) fn go_out(&self, t: &mut Thread, cell: &'static Cell, s: Inside, segment: &Segment<'static>) {
         drop(s);
         if cell.has_missed() {
             self.heed_notes(t, cell, segment);
@@ -346,12 +336,11 @@ impl Engine {
 
     /// The socket of a session is shut down, perhaps from another thread: a KILL.
     pub fn shut(&self, t: &mut Thread, fd: i32) {
-        if let Some(cell) = self.descriptors.at(fd)
-            && let Some(mut s) = cell.enter()
-        {
-            s.running.shut = true;
+        let Some(cell) = self.descriptors.at(fd) else { return };
+        match t.come_into(cell) {
+            Some(mut s) => s.running.shut = true,
+            None => cell.note_missed(MISSED_SHUT),
         }
-        let _ = t;
     }
 
     /// The thread is about to wait for any of many sockets (epoll_wait): a unit that it left open goes on elsewhere.
@@ -401,6 +390,7 @@ impl Engine {
         t.exit_registered = false;
         t.known_in = 0;
         t.slice = Slice::NONE;
+        t.let_go();
         self.release_lane(t);
     }
 

@@ -50,11 +50,14 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn make_way(&self, t: &mut Thread) {
-        let Some(cell) = self.cell(t.slice.session).filter(|cell| cell.is_direct()) else { return };
-        match cell.enter() {
-            Some(mut s) => self.leave_if_direct(t, cell, &mut s),
-            None => cell.note_missed(MISSED_BYTES),
+        if let Some(cell) = self.cell(t.slice.session).filter(|cell| cell.is_direct()) {
+            match t.come_into(cell) {
+                Some(mut s) => self.leave_if_direct(t, cell, &mut s),
+                None => cell.note_missed(MISSED_BYTES),
+            }
+            self.heed(t, cell);
         }
+        t.let_go();
     }
 
     /// Gives this thread's lane back.

@@ -141,6 +141,13 @@ impl Process {
         self.state.load(Ordering::Relaxed) >= WAITING
     }
 
+    /// True where a query that a thread has read is answered by that thread, unless a poller watches the socket: in all servers
+    /// that we know.
+    #[inline(always)]
+    pub fn keeps_to_threads(&self) -> bool {
+        self.kind() != Kind::Any
+    }
+
     /// True where a thread may leave a query open and go on to wait for any of many sockets. A process of PostgreSQL serves
     /// one session.
     #[inline(always)]

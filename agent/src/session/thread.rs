@@ -1,5 +1,6 @@
 //! What the agent keeps for each thread of the server: plain data without a destructor, in the thread's own storage.
 
+use super::arena::{Cell, Inside, Stay};
 use super::budget::Sampler;
 use super::measure::Measuring;
 use super::plain::Plain;
@@ -68,6 +69,8 @@ pub struct Thread {
     pub(super) slice: Slice,
     /// The capture generation in which this thread has all that the direct way needs; 0: none.
     pub(super) goes_directly_in: u64,
+    /// The session that this thread has not left since its query began.
+    pub(super) stays: Option<Stay>,
     /// CLOCK_MONOTONIC before the write that this thread is in, where that matters; else 0.
     pub(super) write_ns: u64,
     /// Up to which position its ring is known to be free.
@@ -139,6 +142,7 @@ impl Thread {
             measuring: Measuring::new(),
             paid_ns: 0,
             write_ns: 0,
+            stays: None,
             open: false,
             counters: ThreadCounters::new(),
             start: Reading::new(),
@@ -152,6 +156,7 @@ impl Thread {
     #[cold]
     #[inline(never)]
     pub(super) fn begin_in(&mut self, pid: u32) {
+        self.let_go();
         if self.pid != 0 {
             // A forked child: the lane and the counters are the parent's.
             self.counters.forget();
@@ -184,6 +189,29 @@ impl Thread {
     pub fn leave(&mut self) {
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
         self.inside = 0;
+    }
+
+    /// Enters the session in `cell`, where it may have stayed; `None`: another thread, or the code that this signal handler
+    /// interrupted, is inside.
+    #[inline(always)]
+    pub(super) fn come_into(&mut self, cell: &'static Cell) -> Option<Inside> {
+        match self.stays.take_if(|stay| stay.is_in(cell)) {
+            Some(stay) => Some(stay.back()),
+            None => cell.enter(),
+        }
+    }
+
+    /// It stays where it is, until the query's next step.
+    #[inline(always)]
+    pub(super) fn stay(&mut self, inside: Inside) {
+        self.stays = Some(inside.stay());
+    }
+
+    /// It leaves the session in which it has stayed.
+    pub(super) fn let_go(&mut self) {
+        if let Some(stay) = self.stays.take() {
+            drop(stay.back());
+        }
     }
 
     /// The capture generation that the thread is prepared for.
