@@ -6,7 +6,8 @@
 //!
 //! # Safety
 //!
-//! `unsafe` is used to look at the caller's buffer as far as the kernel has just filled it or taken from it.
+//! `unsafe` is used to look at the caller's buffer as far as the kernel has just filled it or taken from it; and before a
+//! write, as far as it took bytes from the same buffer before.
 #![allow(unsafe_code)]
 
 use crate::ENGINE;
