@@ -62,14 +62,14 @@ fn reported(report: &Report, application: &str) -> BTreeMap<String, u64> {
     report.calls_where(|row| row.key("application") == application && row.count("statements") > 0)
 }
 
-fn pgbench_counts_are_exact(mode: &str, socket: bool, tls: bool) {
+fn pgbench_counts_are_exact(mode: &str, socket: bool, tls: bool, how: &str) {
     needs_postgres!();
     if tls {
         needs!("openssl");
     }
     let server = Postgres::start(&Options { statistics: true, tls, ..Options::default() });
     server.run_tool(server.tool("pgbench", false).args(["-i", "-q", "-s", "1"]));
-    let recording = Recording::start(server.pid, scratch_file(&server, "pgbench.pq"));
+    let recording = Recording::start_with(server.pid, scratch_file(&server, "pgbench.pq"), &[how]);
     reset(&server);
     let mut pgbench = server.tool("pgbench", socket);
     if tls {
@@ -107,30 +107,37 @@ fn scratch_file(server: &Postgres, name: &str) -> std::path::PathBuf {
 
 #[test]
 fn pgbench_with_simple_queries() {
-    pgbench_counts_are_exact("simple", false, false);
+    pgbench_counts_are_exact("simple", false, false, "--exact");
 }
 
 #[test]
 fn pgbench_with_the_extended_protocol() {
-    pgbench_counts_are_exact("extended", false, false);
+    pgbench_counts_are_exact("extended", false, false, "--exact");
 }
 
 #[test]
 fn pgbench_with_prepared_statements() {
-    pgbench_counts_are_exact("prepared", false, false);
+    pgbench_counts_are_exact("prepared", false, false, "--exact");
 }
 
 #[test]
 fn pgbench_over_the_unix_socket() {
-    pgbench_counts_are_exact("simple", true, false);
-    pgbench_counts_are_exact("prepared", true, false);
+    pgbench_counts_are_exact("simple", true, false, "--exact");
+    pgbench_counts_are_exact("prepared", true, false, "--exact");
+}
+
+#[test]
+fn pgbench_without_dear_collectors() {
+    for mode in ["simple", "extended", "prepared"] {
+        pgbench_counts_are_exact(mode, false, false, "--cheap");
+    }
 }
 
 #[test]
 fn pgbench_over_tls() {
-    pgbench_counts_are_exact("simple", false, true);
-    pgbench_counts_are_exact("extended", false, true);
-    pgbench_counts_are_exact("prepared", false, true);
+    pgbench_counts_are_exact("simple", false, true, "--exact");
+    pgbench_counts_are_exact("extended", false, true, "--exact");
+    pgbench_counts_are_exact("prepared", false, true, "--exact");
 }
 
 #[test]
