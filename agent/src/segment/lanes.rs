@@ -107,10 +107,7 @@ impl<'a> Lane<'a> {
     #[inline(never)]
     fn place_anew(self, n: usize) -> Option<(u64, u64)> {
         let ring = self.ring();
-        let begin = match ring.place_here(n) {
-            Some(begin) => begin,
-            None => ring.place_elsewhere(n)?,
-        };
+        let begin = ring.place(n)?;
         Some((begin, ring.free_until(begin)))
     }
 

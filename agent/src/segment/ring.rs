@@ -163,11 +163,14 @@ impl<'a> Ring<'a> {
     /// position makes no sense.
     #[inline(always)]
     pub fn reserve(&self, n: usize, kind: u16) -> Option<Slot<'a>> {
-        let begin = match self.place_here(n) {
-            Some(begin) => begin,
-            None => self.place_elsewhere(n)?,
-        };
+        let begin = self.place(n)?;
         self.slot(begin, n, kind)
+    }
+
+    /// The position of `n` words in one piece, wherever they are free.
+    #[inline(always)]
+    pub(super) fn place(&self, n: usize) -> Option<u64> {
+        self.place_here(n).or_else(|| self.place_elsewhere(n))
     }
 
     /// The position of `n` words in one piece behind the last record, where they are usually free. (A jump that the consumer

@@ -48,7 +48,7 @@ fn known_to_be_free(length: u64) {
         let n = 2 + (seed >> 60) as usize;
         let begin = ring.place_within(n, until).or_else(|| {
             looks += 1;
-            let begin = ring.place_here(n).or_else(|| ring.place_elsewhere(n))?;
+            let begin = ring.place(n)?;
             until = ring.free_until(begin);
             Some(begin)
         });

@@ -68,10 +68,11 @@ impl Engine {
         ends
     }
 
-    /// The server of a MySQL session is about to send `bytes`. True: they are the whole answer to a direct command of which
-    /// nothing is measured, and all was done that the write needs.
+    /// Before a write of `bytes` that [may be seen ahead](Cell::may_be_seen_ahead), of a MySQL session: true when they are the
+    /// whole answer to a direct command of which nothing is measured. Nothing is to be done after the write then: the next
+    /// read ends the unit.
     #[inline(always)]
-    pub(super) fn take_answer_ahead(&self, t: &mut Thread, cell: &'static Cell, bytes: &[u8]) -> bool {
+    pub fn answered_ahead(&self, t: &mut Thread, cell: &'static Cell, bytes: &[u8]) -> bool {
         let word = cell.quiet.load(Ordering::Relaxed);
         if word != ASKED || t.slice.session != cell.entry() {
             return false;

@@ -275,13 +275,6 @@ impl Engine {
         if plain { Ticket::new(cell) } else { Ticket::NONE }
     }
 
-    /// Before a write of bytes that [may be seen ahead](Cell::may_be_seen_ahead): true when they are the whole answer to a unit
-    /// that goes the direct way and is not measured. Nothing is to be done after the write then: the next read ends the unit.
-    #[inline(always)]
-    pub fn answered_ahead(&self, t: &mut Thread, cell: &'static Cell, bytes: &[u8]) -> bool {
-        self.take_answer_ahead(t, cell, bytes)
-    }
-
     /// After a write: true when its bytes were the whole answer to a unit that goes the direct way, which is all then. Of a
     /// MySQL session.
     #[inline(always)]

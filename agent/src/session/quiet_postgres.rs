@@ -18,7 +18,7 @@
 
 use super::arena::Cell;
 use super::quiet::LOUD;
-use crate::protocol::postgres::{Kind, ends_with_a_command, is_usual_ending, kind_of};
+use crate::protocol::postgres::{Kind, READY_LENGTH, ends_with_a_command, is_usual_ending, kind_of};
 use core::sync::atomic::Ordering;
 
 /// A unit passed whose ReadyForQuery was not seen yet.
@@ -167,8 +167,6 @@ pub(super) fn written_at_a_glance(cell: &Cell, word: u64, bytes: &[u8]) -> bool 
 
 /// PostgreSQL's own buffer (PQ_SEND_BUFFER_SIZE in libpq/pqcomm.c), which is sent when it is full.
 const SEND_BUFFER_BYTES: usize = 8192;
-/// The length that it says it has.
-const READY_LENGTH: u32 = 5;
 
 /// After a write of `bytes`: `Some`: the session is loud again.
 pub(super) fn after_write(cell: &Cell, word: u64, bytes: &[u8]) -> Option<Back> {

@@ -7,8 +7,8 @@ use crate::zeros;
 
 /// The whole of a ReadyForQuery.
 const READY_BYTES: usize = 6;
-/// What it begins with, but for the tag: its length.
-const READY_LENGTH: u32 = 5;
+/// The length that a ReadyForQuery says it has.
+pub(crate) const READY_LENGTH: u32 = 5;
 
 /// What a SELECT of less than ten rows ends with: its CommandComplete and a ReadyForQuery, but for the length and the status of
 /// that. The digit is zero here.

@@ -87,17 +87,8 @@ struct Portal {
 
 const NO_PORTAL: Portal = Portal { key: 0, source: Source::NONE, executed: false };
 
-fn words_of(bytes: [u8; 16]) -> u128 {
-    u128::from_le_bytes(bytes)
-}
-
-fn joined([low, high]: [u64; 2]) -> u128 {
-    u128::from(low) | u128::from(high) << 64
-}
-
-fn split(words: u128) -> [u64; 2] {
-    [words as u64, (words >> 64) as u64]
-}
+/// How long a name is, with its zero, by which the last statement is known: two words.
+const LAST_BYTES: usize = 16;
 
 /// All texts that a session can refer to. What every query touches is at the beginning.
 #[repr(C)]
@@ -113,10 +104,10 @@ pub(super) struct Texts {
     /// that asks for it again finds it beside the portals, in a line that it needs anyway.
     last_key: u64,
     last: TextRef,
-    /// Its name and the zero behind it, and which bits of these words that is; 0: none, or a name too long for that. Of what is
-    /// known by its name no hash is needed.
-    last_name: [u64; 2],
-    last_mask: [u64; 2],
+    /// Its name and the zero behind it, and all bits of the bytes that these are; none: there is no such name, or it is too
+    /// long for that. Of what is known by its name no hash is needed.
+    last_name: [u8; LAST_BYTES],
+    last_mask: [u8; LAST_BYTES],
     portals: [Portal; PORTALS],
     next_portal: u8,
     /// A portal with a name was bound since the last reset.
@@ -140,8 +131,8 @@ impl Texts {
             unnamed: Source::NONE,
             last_key: 0,
             last: TextRef { hash: 0, full_len: 0 },
-            last_name: [0; 2],
-            last_mask: [0; 2],
+            last_name: [0; LAST_BYTES],
+            last_mask: [0; LAST_BYTES],
             portals: [NO_PORTAL; PORTALS],
             next_portal: 0,
             named_portals: false,
@@ -251,30 +242,25 @@ impl Texts {
     /// The announced text of the statement that was asked for last, if `bytes` begin with its name and the zero behind that.
     #[inline(always)]
     pub(super) fn last_named(&self, bytes: &[u8]) -> Option<TextRef> {
-        let differ = words_of(*bytes.first_chunk()?) ^ joined(self.last_name);
-        let mask = joined(self.last_mask);
-        (mask != 0 && differ & mask == 0).then_some(self.last)
+        let [bytes, name, mask] =
+            [*bytes.first_chunk()?, self.last_name, self.last_mask].map(u128::from_le_bytes);
+        (mask != 0 && (bytes ^ name) & mask == 0).then_some(self.last)
     }
 
     fn remember(&mut self, key: u64, name: &[u8], text: TextRef) {
         self.forget_last();
         (self.last_key, self.last) = (key, text);
-        let mut bytes = [0; 16];
-        // One for the zero.
-        let Some((_, to)) = bytes.split_last_mut() else { return };
-        if let Some(to) = to.get_mut(..name.len())
-            && !name.is_empty()
-            && text.hash != 0
-        {
+        // With the zero.
+        let mask = self.last_mask.get_mut(..=name.len()).filter(|_| !name.is_empty() && text.hash != 0);
+        if let (Some(mask), Some(to)) = (mask, self.last_name.get_mut(..name.len())) {
+            mask.fill(u8::MAX);
             to.copy_from_slice(name);
-            self.last_name = split(words_of(bytes));
-            self.last_mask = split(u128::MAX >> (8 * (15 - name.len())));
         }
     }
 
     fn forget_last(&mut self) {
         self.last_key = 0;
-        self.last_mask = [0; 2];
+        (self.last_name, self.last_mask) = ([0; LAST_BYTES], [0; LAST_BYTES]);
     }
 
     /// What statement `name` says; the empty name is the unnamed statement.
@@ -368,5 +354,38 @@ impl Texts {
     pub(super) fn drop_unnamed(&mut self) {
         self.unnamed = Source::NONE;
         self.close_portal(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::boxed::Box;
+
+    #[test]
+    fn the_last_statement_is_known_by_its_whole_name_until_it_may_be_another_one() {
+        let mut texts = Box::new(Texts::new());
+        let (one, two) = (TextRef { hash: 1, full_len: 10 }, TextRef { hash: 2, full_len: 20 });
+        for (name, others) in [(&b"s1"[..], [&b"s"[..], b"s10", b"s2", b""]), (b"fifteen_letters", [b"f"; 4])]
+        {
+            let asks = |texts: &Texts, name: &[u8]| texts.last_named(&[name, &[0; 20]].concat());
+            assert_eq!(asks(&texts, name), None, "nobody has asked for it");
+            texts.name_statement(name, Some(one));
+            assert_eq!(texts.statement(name).text(), one);
+            assert_eq!(asks(&texts, name), Some(one));
+            for other in others {
+                assert_eq!(asks(&texts, other), None, "{other:?}");
+            }
+            assert_eq!(texts.last_named(name), None, "cut off");
+            texts.name_statement(name, Some(two));
+            assert_eq!(asks(&texts, name), None, "it was prepared anew");
+            assert_eq!((texts.statement(name).text(), asks(&texts, name)), (two, Some(two)));
+            texts.close_statement(name);
+            assert_eq!(asks(&texts, name), None, "it was closed");
+        }
+        let long = b"sixteen_letters_";
+        texts.name_statement(long, Some(one));
+        assert_eq!(texts.statement(long).text(), one);
+        assert_eq!(texts.last_named(&[&long[..], &[0; 20]].concat()), None, "it is found by its hash");
     }
 }
