@@ -174,6 +174,23 @@ fn a_library_may_use_hooked_calls_in_its_constructor_and_destructor() {
 }
 
 #[test]
+fn a_library_that_stands_behind_us_is_still_called() {
+    needs!("gcc");
+    let library = victim::compile("counting_library.c", &["-shared", "-fPIC"]);
+    let directory = scratch::directory("behind");
+    let program = victim::in_disguise("queries.c", directory.path(), "mariadbd");
+    let ours = harness::artifacts::library().display().to_string();
+    let theirs = library.display().to_string();
+    let counted = [theirs.clone(), format!("{ours} {theirs}")].map(|order| {
+        let mut command = Command::new(&program);
+        perquery::scrub(command.args(["40", "session"])).env("LD_PRELOAD", &order);
+        scratch::output_of(&mut command)
+    });
+    assert!(counted[0].ends_with("\nrecv 123, send 83\n"), "{}", counted[0]);
+    assert_eq!(counted[1], counted[0]);
+}
+
+#[test]
 fn exceptions_pass_through_a_step_of_sqlite() {
     needs!("g++", "/usr/include/sqlite3.h");
     let program = victim::compile("throw.cpp", &["-lsqlite3"]);

@@ -10,7 +10,8 @@
 //!    handler, after fork(2), in a thread that is being cancelled, and with an exception flying through.
 //! 3. So every hook is `extern "C-unwind"`, has nothing with a destructor alive across the real call, and has the shape
 //!    *before*, real call, *after*, with plain data between.
-//! 4. The real function is found once (`real.rs`); if it is missing the hook makes the system call itself.
+//! 4. The real function is found once (`real.rs`); if it is missing the hook makes the system call itself. It also does where
+//!    nobody can tell the difference, because the call is cheaper then (`hooks/cancellation.rs`).
 //! 5. std is linked for its unwinder and for thread-local storage of plain data, nothing else. An own call to a function
 //!    that we override would enter our own hook: the agent makes raw system calls.
 //! 6. No thread, no signal, no timer, no dlopen hook, no lock.

@@ -41,7 +41,7 @@ pub fn thread_pointer() -> usize {
 }
 
 /// How far `storage`, which is the calling thread's, is from its thread pointer, in bytes; as it is in every other thread.
-pub fn distance_of(storage: usize) -> usize {
+pub fn distance_of(storage: usize) -> isize {
     // SAFETY: reads the offset that the loader put into the global offset table. It is read for what the reading means to the
     // linker, so it is not `pure`.
     unsafe {
@@ -51,5 +51,5 @@ pub fn distance_of(storage: usize) -> usize {
             options(nostack, preserves_flags, readonly),
         );
     }
-    storage.wrapping_sub(thread_pointer())
+    storage.wrapping_sub(thread_pointer()) as isize
 }

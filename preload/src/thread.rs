@@ -32,7 +32,7 @@ thread_local! {
 fn known() -> *const Slot {
     match HOOKS.thread_offset.load(Ordering::Relaxed) {
         0 => core::ptr::null(),
-        offset => place::thread_pointer().wrapping_add(offset) as *const Slot,
+        offset => place::thread_pointer().wrapping_add_signed(offset as isize) as *const Slot,
     }
 }
 
@@ -48,7 +48,9 @@ fn state() -> Option<*const Slot> {
 #[inline(never)]
 fn find_state() -> Option<*const Slot> {
     let state = THREAD.try_with(|slot| &raw const *slot).ok()?;
-    HOOKS.thread_offset.store(place::distance_of(state as usize), Ordering::Relaxed);
+    // Storage that keeps its distance is of kilobytes.
+    let distance = i32::try_from(place::distance_of(state as usize)).ok()?;
+    HOOKS.thread_offset.store(distance, Ordering::Relaxed);
     Some(state)
 }
 

@@ -22,6 +22,9 @@ int main(void) {
     SAY(accept4(s.server, NULL, NULL, 0)); SAY(accept4(s.server, NULL, NULL, -1)); SAY(connect(-1, none, 0));
     SAY(close(-1)); SAY(shutdown(-1, SHUT_RD)); SAY(dup(-1)); SAY(dup2(-1, 9)); SAY(dup3(s.server, s.server, 0));
     SAY(send(s.client, "\1\0\0\0\x0e", 5, 0)); SAY(recv(s.server, &byte, 1, 0)); SAY(dup2(s.server, s.server));
-    SAY(write(s.server, &byte, 0)); SAY(close_range(9, 8, 0)); SAY(close(s.client)); SAY(close(s.client));
+    SAY(write(s.server, &byte, 0)); SAY(close_range(9, 8, 0)); SAY(send(s.server, bad, 4, MSG_DONTWAIT));
+    SAY(send(s.client, "\1\0\0\0\x0e", 5, 0)); SAY(recv(s.server, bad, 4, MSG_DONTWAIT)); SAY(close(s.client));
+    SAY(close(s.client)); SAY(shutdown(s.server, SHUT_WR)); SAY(send(s.server, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL));
+    SAY(send(s.server, &byte, 1, MSG_NOSIGNAL)); SAY(recv(s.server, &byte, 1, MSG_OOB));
     return ends_well();
 }

@@ -1,7 +1,11 @@
 // A session that runs as many queries as its first argument says, then ends. The second argument is "session"; or "wait" to
 // print the pid and begin after SIGUSR1; or "strangers" to exchange as much over a socket that is no session.
 #include "session.h"
+#include <pthread.h>
 #include <signal.h>
+
+// A server has more threads than the one that is looked at.
+static void *another(void *unused) { for (;;) pause(); return unused; }
 
 // What query() sends and receives, between two ends that nobody accepted.
 static void exchange(int ends[2]) {
@@ -16,9 +20,9 @@ int main(int argc, char **argv) {
     MUST(argc == 3);
     int signal, ends[2], queries = atoi(argv[1]), strangers = !strcmp(argv[2], "strangers");
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
-    sigprocmask(SIG_BLOCK, &set, NULL);
+    pthread_t thread;
+    MUST(sigemptyset(&set) == 0 && sigaddset(&set, SIGUSR1) == 0 && sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    MUST(pthread_create(&thread, NULL, another, NULL) == 0);
     MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
     struct session s = open_session();
     if (!strcmp(argv[2], "wait")) {

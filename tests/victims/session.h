@@ -2,10 +2,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MUST(what) do { if (!(what)) { printf("failed: %s, errno %d\n", #what, errno); fflush(stdout); _exit(97); } } while (0)
@@ -43,14 +45,21 @@ static inline struct session open_session(void) {
     return s;
 }
 
-// One COM_QUERY of 17 bytes and its OK.
+// Waits until something is there to be read, without a call that anybody overrides or that a thread is cancelled in.
+static inline void await(int fd) {
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    while (syscall(SYS_ppoll, &wanted, 1, NULL, NULL, 0) != 1) MUST(errno == EINTR);
+}
+
+// One COM_QUERY of 17 bytes and its OK, with calls that don't wait, as MariaDB makes them.
 static inline void query(struct session s) {
     static const char command[] = "\x12\0\0\0\x03" "SELECT 4711 AS n1", ok[] = "\7\0\0\1\0\0\0\2\0\0\0";
     char buffer[64];
     MUST(send(s.client, command, 22, 0) == 22);
-    MUST(recv(s.server, buffer, 4, MSG_WAITALL) == 4 && recv(s.server, buffer, 18, MSG_WAITALL) == 18);
+    await(s.server);
+    MUST(recv(s.server, buffer, 4, MSG_DONTWAIT) == 4 && recv(s.server, buffer, 18, MSG_DONTWAIT) == 18);
     MUST(memcmp(buffer, command + 4, 18) == 0);
-    MUST(send(s.server, ok, 11, 0) == 11);
+    MUST(send(s.server, ok, 11, MSG_DONTWAIT) == 11);
     MUST(recv(s.client, buffer, 11, MSG_WAITALL) == 11 && memcmp(buffer, ok, 11) == 0);
 }
 

@@ -3,7 +3,7 @@
 //! further line costs what a few dozen instructions do.
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, Ordering};
 
 /// The address of an original that every query calls, or until it was found that of a function of the same type, which
 /// searches for it and calls it or the system call behind it. So a hook jumps there without a question.
@@ -38,8 +38,13 @@ pub struct Hooks {
     pub send: Hot,
     /// poll(2).
     pub poll: Hot,
-    /// epoll_wait(2).
-    pub epoll_wait: Hot,
+    /// A byte that is not 0 while this process has one thread, and libc's functions are the system calls and nothing else.
+    pub alone: AtomicPtr<AtomicU8>,
     /// How far each thread's state is from its thread pointer, in bytes; 0: not known yet.
-    pub thread_offset: AtomicUsize,
+    pub thread_offset: AtomicI32,
+    /// How far each thread's errno is from its thread pointer, in bytes.
+    pub errno_offset: AtomicI32,
 }
+
+/// [`Hooks::alone`] where nothing is known: never.
+pub static NEVER_ALONE: AtomicU8 = AtomicU8::new(0);

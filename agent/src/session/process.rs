@@ -95,6 +95,10 @@ const BUSY: u8 = 2;
 const WAITING: u8 = 3;
 const LIVE: u8 = 4;
 
+/// The flag of a transfer that does not wait.
+const PLAIN_FLAGS: u8 = libc::MSG_DONTWAIT as u8;
+const _: () = assert!(PLAIN_FLAGS as i32 == libc::MSG_DONTWAIT);
+
 /// The process's state. One static of it exists in the library. What every query looks at is in its first cache line.
 #[repr(C, align(64))]
 pub struct Process {
@@ -105,6 +109,8 @@ pub struct Process {
     page: AtomicPtr<AtomicU64>,
     state: AtomicU8,
     kind: AtomicU8,
+    /// [`PLAIN_FLAGS`], or 0.
+    plain_flags: AtomicU8,
     handed_fd: AtomicU32,
     segment: UnsafeCell<Option<Segment<'static>>>,
     handed_pid: AtomicU32,
@@ -125,6 +131,7 @@ impl Process {
             hooks,
             state: AtomicU8::new(UNBORN),
             kind: AtomicU8::new(0),
+            plain_flags: AtomicU8::new(0),
             handed_fd: AtomicU32::new(0),
             handed_pid: AtomicU32::new(0),
             segment: UnsafeCell::new(None),
@@ -132,6 +139,22 @@ impl Process {
             control: AtomicPtr::new((&raw const OFF).cast_mut()),
             unseen: [const { AtomicU64::new(0) }; 2],
         }
+    }
+
+    /// True where a hook may make the system call itself, of a transfer with these flags.
+    #[inline(always)]
+    pub fn may_call_plainly(&self, flags: i32) -> bool {
+        flags & i32::from(self.plain_flags.load(Ordering::Relaxed)) != 0
+    }
+
+    /// From now on it may, of a transfer that does not wait.
+    pub fn allow_plain_calls(&self) {
+        self.plain_flags.store(PLAIN_FLAGS, Ordering::Relaxed);
+    }
+
+    /// From now on it may not, in any thread that is told of it.
+    pub fn forbid_plain_calls(&self) {
+        self.plain_flags.store(0, Ordering::SeqCst);
     }
 
     /// True when hooks have to look closer than this. One relaxed load.

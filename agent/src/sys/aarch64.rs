@@ -5,7 +5,7 @@ use core::arch::asm;
 /// # Safety
 ///
 /// The arguments must satisfy the call's contract.
-#[inline]
+#[inline(always)]
 pub unsafe fn syscall6(number: usize, a: [usize; 6]) -> isize {
     let answer: isize;
     // SAFETY: `svc 0` changes x0 only; memory may be written by the kernel, which the default options say.

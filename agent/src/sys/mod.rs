@@ -24,6 +24,17 @@ fn check(answer: isize) -> Result<usize, Errno> {
     if (-4095..0).contains(&answer) { Err(Errno(-answer as i32)) } else { Ok(answer as usize) }
 }
 
+/// Executes system call `number` in place, and answers as the kernel does: with a negated errno for a failure.
+///
+/// # Safety
+///
+/// As of [`syscall`].
+#[inline(always)]
+pub unsafe fn syscall_in_place(number: libc::c_long, args: [usize; 6]) -> isize {
+    // SAFETY: the caller vouches for the arguments.
+    unsafe { arch::syscall6(number as usize, args) }
+}
+
 /// Executes system call `number`.
 ///
 /// # Safety

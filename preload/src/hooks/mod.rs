@@ -4,6 +4,7 @@
 //!
 //! `unsafe` is used to share pointers to code between threads.
 
+mod cancellation;
 pub mod clock;
 mod descriptors;
 pub mod print;
@@ -19,8 +20,8 @@ mod waits;
 pub use transfer::Transfers;
 
 use core::ffi::c_void;
-use core::sync::atomic::AtomicUsize;
-use perquery_agent::session::{Hooks, Hot};
+use core::sync::atomic::{AtomicI32, AtomicPtr};
+use perquery_agent::session::{Hooks, Hot, NEVER_ALONE};
 
 use crate::real::Original;
 
@@ -30,8 +31,9 @@ pub const fn searching() -> Hooks {
         recv: Hot::new(transfer::search::recv as *const c_void),
         send: Hot::new(transfer::search::send as *const c_void),
         poll: Hot::new(waits::search_and_poll as *const c_void),
-        epoll_wait: Hot::new(waits::search_and_wait as *const c_void),
-        thread_offset: AtomicUsize::new(0),
+        alone: AtomicPtr::new((&raw const NEVER_ALONE).cast_mut()),
+        thread_offset: AtomicI32::new(0),
+        errno_offset: AtomicI32::new(0),
     }
 }
 
@@ -82,6 +84,9 @@ table! {
         sqlite3_prepare16 PREPARE16, sqlite3_prepare16_v2 PREPARE16_V2, sqlite3_prepare16_v3 PREPARE16_V3,
         sqlite3_close CLOSE, sqlite3_close_v2 CLOSE_V2,
     },
+    cancellation::{
+        pthread_cancel CANCEL,
+    },
     clock::{
         times TIMES, sysconf SYSCONF,
     },
@@ -100,4 +105,5 @@ pub fn find_originals() {
     for hook in TABLE {
         hook.original.address();
     }
+    cancellation::allow_plain_calls();
 }

@@ -72,14 +72,27 @@ pub(super) unsafe fn after_read(ticket: Ticket, requested: usize, buffer: *const
 
 /// True for what nearly every read for a command's header brings, of which its body says enough.
 #[inline(always)]
-pub(super) unsafe fn is_usual_header(buffer: *const c_void) -> bool {
+unsafe fn is_usual_header(buffer: *const c_void) -> bool {
     // SAFETY: the kernel has just filled so many bytes.
     ENGINE.is_usual_header(unsafe { &*buffer.cast::<[u8; HEADER_BYTES]>() })
 }
 
+/// After a read for a header of a session that stood aside.
+#[inline(always)]
+pub(super) unsafe fn after_header(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
+    // SAFETY: the caller's promise.
+    let passes = n == HEADER_BYTES as ssize_t && unsafe { is_usual_header(buffer) };
+    if n <= 0 {
+        after_nothing();
+    } else if !passes {
+        // SAFETY: as above.
+        unsafe { after_unusual_header(ticket, buffer, n) };
+    }
+}
+
 #[cold]
 #[inline(never)]
-pub(super) unsafe fn after_unusual_header(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
+unsafe fn after_unusual_header(ticket: Ticket, buffer: *const c_void, n: ssize_t) {
     // SAFETY: the caller's promise.
     if let Some(bytes) = unsafe { bytes(buffer, n) } {
         read_at_length(ticket, HEADER_BYTES, bytes);
@@ -88,7 +101,7 @@ pub(super) unsafe fn after_unusual_header(ticket: Ticket, buffer: *const c_void,
 
 /// After a read that brought nothing: the thread is going to wait for its next command.
 #[inline(always)]
-pub(super) fn after_nothing() {
+fn after_nothing() {
     if ENGINE.capture() != 0 {
         after_nothing_captured();
     }
@@ -114,9 +127,25 @@ unsafe fn after_read_of(ticket: Ticket, requested: usize, buffer: *const c_void,
     }
 }
 
-/// After a read of a session that stood aside, which brought `n` bytes.
+/// After a read of a session that stood aside.
 #[inline(always)]
-pub(super) unsafe fn after_aside(ticket: Ticket, requested: usize, buffer: *const c_void, n: ssize_t) {
+pub(super) unsafe fn after_aside_or_nothing(
+    ticket: Ticket,
+    requested: usize,
+    buffer: *const c_void,
+    n: ssize_t,
+) {
+    if n > 0 {
+        // SAFETY: the caller's promise.
+        unsafe { after_aside(ticket, requested, buffer, n) };
+    } else {
+        after_nothing();
+    }
+}
+
+/// The same of one that brought `n` bytes.
+#[inline(always)]
+unsafe fn after_aside(ticket: Ticket, requested: usize, buffer: *const c_void, n: ssize_t) {
     // SAFETY: the caller's promise.
     let Some(bytes) = (unsafe { bytes(buffer, n) }) else { return };
     let capture = ENGINE.capture();

@@ -8,9 +8,10 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
+use super::cancellation;
 use super::sides::{
-    after_aside, after_nothing, after_read, after_unusual_header, after_write, after_write_aside,
-    answered_ahead, before_read_of, before_write, is_usual_header, written_ahead,
+    after_aside_or_nothing, after_header, after_read, after_write, after_write_aside, answered_ahead,
+    before_read_of, before_write, written_ahead,
 };
 use crate::real::{Original, hot, real, system_call};
 use crate::{ENGINE, HOOKS};
@@ -27,7 +28,7 @@ pub static SEND: Original = Original::hot(c"send", &HOOKS.send);
 pub static SENDTO: Original = Original::hot(c"sendto", &HOT.sendto);
 pub static WRITE: Original = Original::hot(c"write", &HOT.write);
 
-/// The originals of those that some programs call instead, together in a cache line.
+/// The originals of those that some programs call instead, and of epoll_wait(2), together in a cache line.
 #[repr(C, align(64))]
 pub struct Transfers {
     read: Hot,
@@ -36,6 +37,7 @@ pub struct Transfers {
     read_chk: Hot,
     recvfrom: Hot,
     sendto: Hot,
+    pub(super) epoll_wait: Hot,
 }
 
 const HOT: &Transfers = &crate::HOME.transfers;
@@ -50,6 +52,7 @@ impl Transfers {
             read_chk: Hot::new(search::__read_chk as *const c_void),
             recvfrom: Hot::new(search::recvfrom as *const c_void),
             sendto: Hot::new(search::sendto as *const c_void),
+            epoll_wait: Hot::new(super::waits::search_and_wait as *const c_void),
         }
     }
 }
@@ -96,7 +99,7 @@ pub(super) mod search {
 // cell travels behind the caller's own arguments.
 
 macro_rules! reads {
-    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr,
+    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr, plainly $plainly:expr,
      buffer $buffer:ident, $requested:expr, peeks $peeks:expr, in $off:literal, $on:literal) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
@@ -106,39 +109,59 @@ macro_rules! reads {
             #[inline(never)]
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn header($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
-                let ticket = ENGINE.ticket_aside(cell);
-                // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
-                // SAFETY: `n` is the answer of the call above.
-                let passes = n == HEADER_BYTES as ssize_t && unsafe { is_usual_header($buffer) };
-                if n <= 0 {
-                    after_nothing();
-                } else if !passes {
-                    // SAFETY: as above.
-                    unsafe { after_unusual_header(ticket, $buffer, n) };
+                #[inline(never)]
+                #[unsafe(link_section = $off)]
+                unsafe extern "C-unwind" fn called($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                    let ticket = ENGINE.ticket_aside(cell);
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                    // SAFETY: `n` is the answer of the call above.
+                    unsafe { after_header(ticket, $buffer, n) };
+                    n
                 }
-                n
+                let ticket = ENGINE.ticket_aside(cell);
+                // SAFETY: the caller's own arguments.
+                match unsafe { $plainly } {
+                    Some(n) => {
+                        // SAFETY: `n` is the answer of the call above.
+                        unsafe { after_header(ticket, $buffer, n) };
+                        n
+                    }
+                    // SAFETY: the caller's own arguments.
+                    None => unsafe { called($fd $(, $arg)*, cell) },
+                }
             }
             #[inline(never)]
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
-                let ticket = ENGINE.ticket_aside(cell);
-                // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
-                if n > 0 {
+                #[inline(never)]
+                #[unsafe(link_section = $off)]
+                unsafe extern "C-unwind" fn called($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                    let ticket = ENGINE.ticket_aside(cell);
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
                     // SAFETY: `n` is the answer of the call above.
-                    unsafe { after_aside(ticket, $requested, $buffer, n) };
-                } else {
-                    after_nothing();
+                    unsafe { after_aside_or_nothing(ticket, $requested, $buffer, n) };
+                    n
                 }
-                n
+                let ticket = ENGINE.ticket_aside(cell);
+                // SAFETY: the caller's own arguments.
+                match unsafe { $plainly } {
+                    Some(n) => {
+                        // SAFETY: `n` is the answer of the call above.
+                        unsafe { after_aside_or_nothing(ticket, $requested, $buffer, n) };
+                        n
+                    }
+                    // SAFETY: the caller's own arguments.
+                    None => unsafe { called($fd $(, $arg)*, cell) },
+                }
             }
             #[inline(never)]
             #[unsafe(link_section = $on)]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = before_read_of(cell, $requested);
-                // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                // SAFETY: the caller's own arguments.
+                let n = unsafe { itself($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_read(ticket, $requested, $buffer, n) };
                 n
@@ -168,6 +191,16 @@ macro_rules! reads {
                     false => unsafe { watched($fd $(, $arg)*, cell) },
                 }
             }
+            /// The real call.
+            #[inline(always)]
+            unsafe fn itself($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                // SAFETY: the caller's own arguments.
+                match unsafe { $plainly } {
+                    Some(n) => n,
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    None => unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
+                }
+            }
             match ENGINE.near_session_of($fd) {
                 // SAFETY: the caller's own arguments.
                 Some(Some(cell)) => unsafe { near($fd $(, $arg)*, cell) },
@@ -182,35 +215,37 @@ macro_rules! reads {
 
 reads! {
     /// recv(2).
-    recv (fd, buffer: *mut c_void, len: size_t, flags: c_int) at HOOKS.recv, buffer buffer, len,
+    recv (fd, buffer: *mut c_void, len: size_t, flags: c_int) at HOOKS.recv,
+    plainly cancellation::recv(fd, buffer, len, flags), buffer buffer, len,
     peeks flags & libc::MSG_PEEK != 0,
     in ".text.hot.perquery.off", ".text.hot.perquery.recv"
 }
 reads! {
     /// recvfrom(2).
     recvfrom (fd, buffer: *mut c_void, len: size_t, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t)
-    at HOT.recvfrom, buffer buffer, len, peeks flags & libc::MSG_PEEK != 0,
+    at HOT.recvfrom, plainly cancellation::never(), buffer buffer, len, peeks flags & libc::MSG_PEEK != 0,
     in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 reads! {
     /// recv(2) as called with _FORTIFY_SOURCE.
-    __recv_chk (fd, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int) at HOT.recv_chk, buffer buffer, len,
+    __recv_chk (fd, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int) at HOT.recv_chk, plainly cancellation::never(), buffer buffer, len,
     peeks flags & libc::MSG_PEEK != 0,
     in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 reads! {
     /// read(2).
-    read (fd, buffer: *mut c_void, len: size_t) at HOT.read, buffer buffer, len, peeks false,
+    read (fd, buffer: *mut c_void, len: size_t) at HOT.read, plainly cancellation::never(), buffer buffer, len, peeks false,
     in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 reads! {
     /// read(2) as called with _FORTIFY_SOURCE.
-    __read_chk (fd, buffer: *mut c_void, len: size_t, room: size_t) at HOT.read_chk, buffer buffer, len, peeks false,
+    __read_chk (fd, buffer: *mut c_void, len: size_t, room: size_t) at HOT.read_chk, plainly cancellation::never(), buffer buffer, len, peeks false,
     in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 
 macro_rules! writes {
-    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr, buffer $buffer:ident, $len:ident,
+    ($(#[$doc:meta])* $name:ident ($fd:ident $(, $arg:ident: $type:ty)*) at $hot:expr, plainly $plainly:expr,
+     buffer $buffer:ident, $len:ident,
      in $off:literal, $on:literal) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
@@ -220,8 +255,8 @@ macro_rules! writes {
             #[unsafe(link_section = $on)]
             unsafe extern "C-unwind" fn watched($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = before_write(cell);
-                // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                // SAFETY: the caller's own arguments.
+                let n = unsafe { itself($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_write(ticket, $buffer, n) };
                 n
@@ -232,8 +267,8 @@ macro_rules! writes {
             unsafe extern "C-unwind" fn asked($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 // SAFETY: the caller's own arguments.
                 if unsafe { answered_ahead(cell, $buffer, $len) } {
-                    // SAFETY: the original's type, and the caller's own arguments.
-                    return unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                    // SAFETY: the caller's own arguments.
+                    return unsafe { itself($fd $(, $arg)*) };
                 }
                 // SAFETY: the caller's own arguments.
                 unsafe { unless_rest($fd $(, $arg)*, cell) }
@@ -243,8 +278,8 @@ macro_rules! writes {
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn unless_rest($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 if cell.is_rest($buffer.addr(), $len) {
-                    // SAFETY: the original's type, and the caller's own arguments.
-                    return unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                    // SAFETY: the caller's own arguments.
+                    return unsafe { itself($fd $(, $arg)*) };
                 }
                 match cell.writing() {
                     // SAFETY: the caller's own arguments.
@@ -259,8 +294,8 @@ macro_rules! writes {
             unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 // SAFETY: the caller's own arguments.
                 if unsafe { written_ahead(cell, $buffer, $len) } {
-                    // SAFETY: the original's type, and the caller's own arguments.
-                    return unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                    // SAFETY: the caller's own arguments.
+                    return unsafe { itself($fd $(, $arg)*) };
                 }
                 // SAFETY: the caller's own arguments.
                 unsafe { unless_rest($fd $(, $arg)*, cell) }
@@ -270,8 +305,8 @@ macro_rules! writes {
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn looked_at($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 let ticket = ENGINE.ticket_aside(cell);
-                // SAFETY: the original's type, and the caller's own arguments.
-                let n = unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) };
+                // SAFETY: the caller's own arguments.
+                let n = unsafe { itself($fd $(, $arg)*) };
                 // SAFETY: `n` is the answer of the call above.
                 unsafe { after_write_aside(ticket, $buffer, n) };
                 n
@@ -279,8 +314,8 @@ macro_rules! writes {
             #[inline(always)]
             unsafe fn near($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 match cell.writing() {
-                    // SAFETY: the original's type, and the caller's own arguments.
-                    Writing::Passes => unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
+                    // SAFETY: the caller's own arguments.
+                    Writing::Passes => unsafe { itself($fd $(, $arg)*) },
                     // SAFETY: the caller's own arguments.
                     Writing::Aside => unsafe { aside($fd $(, $arg)*, cell) },
                     // SAFETY: as above.
@@ -299,6 +334,16 @@ macro_rules! writes {
                     None => unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
                 }
             }
+            /// The real call.
+            #[inline(always)]
+            unsafe fn itself($fd: c_int $(, $arg: $type)*) -> ssize_t {
+                // SAFETY: the caller's own arguments.
+                match unsafe { $plainly } {
+                    Some(n) => n,
+                    // SAFETY: the original's type, and the caller's own arguments.
+                    None => unsafe { hot!($hot, fn(c_int $(, $type)*) -> ssize_t)($fd $(, $arg)*) },
+                }
+            }
             match ENGINE.near_session_of($fd) {
                 // SAFETY: the caller's own arguments.
                 Some(Some(cell)) => unsafe { near($fd $(, $arg)*, cell) },
@@ -313,17 +358,18 @@ macro_rules! writes {
 
 writes! {
     /// send(2).
-    send (fd, buffer: *const c_void, len: size_t, flags: c_int) at HOOKS.send, buffer buffer, len,
+    send (fd, buffer: *const c_void, len: size_t, flags: c_int) at HOOKS.send,
+    plainly cancellation::send(fd, buffer, len, flags), buffer buffer, len,
     in ".text.hot.perquery.off", ".text.hot.perquery.send"
 }
 writes! {
     /// sendto(2).
     sendto (fd, buffer: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t) at HOT.sendto,
-    buffer buffer, len,
+    plainly cancellation::never(), buffer buffer, len,
     in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }
 writes! {
     /// write(2).
-    write (fd, buffer: *const c_void, len: size_t) at HOT.write, buffer buffer, len,
+    write (fd, buffer: *const c_void, len: size_t) at HOT.write, plainly cancellation::never(), buffer buffer, len,
     in ".text.hot.perquery.others", ".text.hot.perquery.others"
 }

@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // each has the contract of the function of the same name
 
+use super::cancellation;
 use crate::real::{Original, hot, real, system_call};
 use crate::thread::{runs_a_query, with, with_known};
 use crate::{ENGINE, HOOKS};
@@ -19,7 +20,7 @@ use libc::{epoll_event, nfds_t, pollfd, sigset_t, size_t, timespec};
 pub static POLL: Original = Original::hot(c"poll", &HOOKS.poll);
 pub static PPOLL: Original = Original::libc(c"ppoll");
 pub static POLL_CHK: Original = Original::libc(c"__poll_chk");
-pub static EPOLL_WAIT: Original = Original::hot(c"epoll_wait", &HOOKS.epoll_wait);
+pub static EPOLL_WAIT: Original = Original::hot(c"epoll_wait", &crate::HOME.transfers.epoll_wait);
 pub static EPOLL_CTL: Original = Original::libc(c"epoll_ctl");
 
 /// The time, if this thread is in the middle of a query: it may be about to wait for its client.
@@ -189,12 +190,8 @@ pub unsafe extern "C-unwind" fn epoll_wait(
         room: c_int,
         timeout_ms: c_int,
     ) -> c_int {
-        // SAFETY: the original's type, and the caller's own arguments.
-        let answer = unsafe {
-            hot!(HOOKS.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
-                poller, events, room, timeout_ms,
-            )
-        };
+        // SAFETY: the caller's own arguments.
+        let answer = unsafe { itself(poller, events, room, timeout_ms) };
         waited_between_queries(answer);
         answer
     }
@@ -216,11 +213,21 @@ pub unsafe extern "C-unwind" fn epoll_wait(
             // SAFETY: the caller's own arguments.
             return unsafe { between(poller, events, room, timeout_ms) };
         }
-        // SAFETY: the original's type, and the caller's own arguments.
-        unsafe {
-            hot!(HOOKS.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
-                poller, events, room, timeout_ms,
-            )
+        // SAFETY: as above.
+        unsafe { itself(poller, events, room, timeout_ms) }
+    }
+    /// The real call.
+    #[inline(always)]
+    unsafe fn itself(poller: c_int, events: *mut epoll_event, room: c_int, timeout_ms: c_int) -> c_int {
+        // SAFETY: the caller's own arguments.
+        match unsafe { cancellation::epoll_wait(poller, events, room, timeout_ms) } {
+            Some(answer) => answer,
+            // SAFETY: the original's type, and the caller's own arguments.
+            None => unsafe {
+                hot!(crate::HOME.transfers.epoll_wait, fn(c_int, *mut epoll_event, c_int, c_int) -> c_int)(
+                    poller, events, room, timeout_ms,
+                )
+            },
         }
     }
     if ENGINE.process().may_change_sessions() {
