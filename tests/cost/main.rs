@@ -4,6 +4,7 @@
 //! every server in random order and compares it with the same round's burst against the server without anything. Perquery's
 //! own settings are compared within one server, too, which is switched between them.
 
+mod again;
 mod connection;
 mod imports;
 mod options;
@@ -145,7 +146,10 @@ impl Run {
         let selects = (0..names.len()).filter(|&number| servers::WORKLOADS[number].weight == 1);
         let wanted: Vec<usize> =
             selects.filter(|&number| self.options.wants(names[number], &names)).collect();
+        let settings = settings::SWITCHED.map(|setting| setting.name);
+        let wants_again = self.options.wants(settings::AGAIN, &settings);
         let mut measured = nothing_measured(&servers::WORKLOADS);
+        let mut again = nothing_measured(&servers::WORKLOADS);
         for _ in 0..self.options.restarts {
             let mut park = match switching::Park::start(kind, &self.options, &self.cpus) {
                 Ok(park) => park,
@@ -155,16 +159,24 @@ impl Run {
             if !self.options.keep_priority {
                 cpus::raise_priority(std::process::id());
             }
-            for &number in &wanted {
-                let (queries, rounds) = (self.options.queries, self.options.rounds);
+            let (queries, rounds) = (self.options.queries, self.options.rounds);
+            // One side alone is the base with nothing to be compared.
+            for &number in if park.sides.len() > 1 { wanted.as_slice() } else { &[] } {
                 let found = measure(&mut park.sides, number, queries, rounds, &mut self.random);
                 if park.records() == 0 && found.settings.iter().any(|name| name.starts_with("on")) {
                     return self.skip(kind.name_switched(), "switched on, it records nothing");
                 }
                 add(&mut measured[number], found);
             }
+            if let (true, Some(&number)) = (wants_again, wanted.last()) {
+                match again::rounds(&mut park, number, queries, rounds, &mut self.random) {
+                    Ok(found) => add(&mut again[number], found),
+                    Err(why) => self.skip(kind.name_again(), &why),
+                }
+            }
         }
         self.conclude(kind.name_switched(), &servers::WORKLOADS, measured);
+        self.conclude(kind.name_again(), &servers::WORKLOADS, again);
     }
 
     fn applications(&mut self) {

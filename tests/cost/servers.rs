@@ -65,6 +65,14 @@ impl Kind {
         }
     }
 
+    /// The same of two sessions of such a server, one of which had perf events.
+    pub fn name_again(self) -> &'static str {
+        match self {
+            Kind::MariaDb => "mariadb, two sessions of one server",
+            Kind::Postgres => "postgres, two sessions of one server",
+        }
+    }
+
     /// Why it can't run here.
     pub fn unavailable(self) -> Option<String> {
         match self {

@@ -68,22 +68,28 @@ pub const SETTINGS: [Setting; 11] = [
 pub const ALONE: [Setting; 3] = [
     Setting { name: BASE, perquery: Perquery::Absent },
     Setting { name: "loaded, off", perquery: Perquery::Off },
-    Setting { name: "off again after 6 perf events", perquery: OFF_AGAIN },
+    Setting { name: AGAIN, perquery: OFF_AGAIN },
 ];
+
+/// What a session pays that had perf events, while nobody has one open.
+pub const AGAIN: &str = "off again after 6 perf events";
+/// Options that open as many.
+pub const WITH_EVENTS: [&str; 3] = ["--exact", "-e", SIX];
 
 /// Base of the comparisons within one server: loaded, with the imports of the server pointing past the library.
 pub const BYPASSED: &str = "hooks bypassed";
 
 /// What one server is switched between.
-pub const SWITCHED: [Setting; 5] = [
+pub const SWITCHED: [Setting; 6] = [
     Setting { name: BYPASSED, perquery: Perquery::Absent },
     Setting { name: "loaded, off", perquery: Perquery::Off },
     Setting { name: "on, without dear collectors", perquery: Perquery::On(&[&["--cheap"]]) },
     Setting { name: DEFAULT, perquery: Perquery::On(&[&[]]) },
     Setting { name: "on, --exact", perquery: Perquery::On(&[&["--exact"]]) },
+    Setting { name: AGAIN, perquery: OFF_AGAIN },
 ];
 
-const OFF_AGAIN: Perquery = Perquery::OffAfter(&[&["--exact", "-e", SIX], &["-e", SIX]]);
+const OFF_AGAIN: Perquery = Perquery::OffAfter(&[&WITH_EVENTS, &["-e", SIX]]);
 /// So long after the last event was closed the kernel stops looking (kernel/events/core.c delays that by a second).
 pub const KERNEL_FORGETS: Duration = Duration::from_millis(1500);
 

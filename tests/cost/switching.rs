@@ -26,7 +26,7 @@ use std::time::Duration;
 
 /// What a server can be switched to.
 #[derive(Clone, Copy)]
-enum State {
+pub enum State {
     /// The imports lead past the library.
     Bypassed,
     /// Hooks, no capture.
@@ -35,9 +35,13 @@ enum State {
     On(Wanted),
 }
 
-/// A server, its only client, and what switches it.
+/// The sessions of a server, by number: the one that all settings are measured with, and another one, which only
+/// [`again`](crate::again) uses.
+pub const SESSIONS: usize = 2;
+
+/// A server, its clients, and what switches it.
 struct Switched {
-    connection: Connection,
+    connections: Vec<Connection>,
     imports: Vec<Imports>,
     mapping: Arc<Mapping>,
     /// Which side's state it is in.
@@ -62,9 +66,10 @@ impl Switched {
     }
 }
 
-/// The server in one of its states.
+/// One of the server's sessions in one of the server's states.
 struct InState {
     server: Rc<RefCell<Switched>>,
+    session: usize,
     number: usize,
     state: State,
 }
@@ -84,9 +89,9 @@ impl Burst for InState {
     fn burst(&mut self, workload: usize, count: usize) -> Vec<f64> {
         let mut server = self.server.borrow_mut();
         if server.switch(self.number, self.state) {
-            server.connection.burst(workload, self.settled_after());
+            server.connections[self.session].burst(workload, self.settled_after());
         }
-        server.connection.burst(workload, count)
+        server.connections[self.session].burst(workload, count)
     }
 }
 
@@ -94,6 +99,9 @@ impl Burst for InState {
 pub struct Park {
     /// One per state, "hooks bypassed" first.
     pub sides: Vec<Side>,
+    server: Rc<RefCell<Switched>>,
+    pid: u32,
+    numbers: usize,
     collector: Collector,
 }
 
@@ -106,24 +114,40 @@ impl Park {
         if !options.keep_priority {
             cpus::raise_priority(server.pid());
         }
-        let connection = server.ready(1);
-        let imports = imports_of(server.pid())?;
+        let pid = server.pid();
+        let connections = (0..SESSIONS).map(|_| server.ready(1)).collect();
+        let imports = imports_of(pid)?;
         let mapping = Arc::new(find::server(server.pid()).map_err(|e| e.to_string())?.mapping);
         let collector = Collector::start(Arc::clone(&mapping), cpus.clone());
-        let server = Switched { connection, imports, mapping, at: None, _server: server };
+        let server = Switched { connections, imports, mapping, at: None, _server: server };
         let server = Rc::new(RefCell::new(server));
         let names: Vec<&str> = SWITCHED.iter().map(|s| s.name).collect();
-        let wanted = SWITCHED.iter().filter(|s| s.name == BYPASSED || options.wants(s.name, &names));
-        let sides = wanted.enumerate().map(|(number, setting)| {
+        let mut park = Park { sides: Vec::new(), server, pid, numbers: 0, collector };
+        for setting in SWITCHED.iter().filter(|s| s.name == BYPASSED || options.wants(s.name, &names)) {
             let state = match setting.perquery {
                 Perquery::On(variants) => State::On(wanted_by(variants[0])),
                 Perquery::Absent => State::Bypassed,
-                Perquery::Off | Perquery::OffAfter(_) => State::Off,
+                Perquery::Off => State::Off,
+                // Not beside the others: after it the session is another one.
+                Perquery::OffAfter(_) => continue,
             };
-            let connection = Box::new(InState { server: Rc::clone(&server), number, state });
-            Side { setting: setting.name.to_owned(), connection }
-        });
-        Ok(Park { sides: sides.collect(), collector })
+            let side = park.side(setting.name, 0, state);
+            park.sides.push(side);
+        }
+        Ok(park)
+    }
+
+    /// Another place to run bursts: this session, with the server in this state.
+    pub fn side(&mut self, name: &str, session: usize, state: State) -> Side {
+        self.numbers += 1;
+        let server = Rc::clone(&self.server);
+        let connection = Box::new(InState { server, session, number: self.numbers, state });
+        Side { setting: name.to_owned(), connection }
+    }
+
+    /// The server's process; PostgreSQL's first one.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// The records that were taken so far.
@@ -148,7 +172,7 @@ fn imports_of(pid: u32) -> Result<Vec<Imports>, String> {
 }
 
 /// What `perquery record` asks a server for with these options.
-fn wanted_by(options: &[&str]) -> Wanted {
+pub fn wanted_by(options: &[&str]) -> Wanted {
     let words = ["perquery", "record", "-p", "1"].iter().chain(options);
     match Cli::parse_from(words).verb {
         Verb::Record(record) => record.count.selection().wanted,
