@@ -46,6 +46,6 @@ sections! {
     ".text.hot.perquery.end" at 64,
     // What else happens to some.
     ".text.hot.perquery.measured" at 64,
-    // What other programs call.
+    // What other programs call, and what comes of waiting calls and of longer answers.
     ".text.hot.perquery.others" at 64,
 }

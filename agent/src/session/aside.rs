@@ -146,6 +146,13 @@ impl Engine {
         postgres::is_ours(word) && postgres::written_ahead(cell, word, bytes)
     }
 
+    /// The same, as far as it is plain at a glance; of all others it has to be asked.
+    #[inline(always)]
+    pub fn written_ahead_at_a_glance(&self, cell: &'static Cell, bytes: &[u8]) -> bool {
+        let word = cell.quiet.load(Ordering::Relaxed);
+        postgres::is_ours(word) && postgres::written_ahead_at_a_glance(cell, word, bytes)
+    }
+
     /// After a write whose session stood aside: true when that was all, as is plain at a glance. Of all others,
     /// [`write_end_aside`](Self::write_end_aside) has to be told.
     #[inline(always)]

@@ -18,7 +18,9 @@
 
 use super::arena::Cell;
 use super::quiet::LOUD;
-use crate::protocol::postgres::{Kind, READY_LENGTH, ends_with_a_command, is_usual_ending, kind_of};
+use crate::protocol::postgres::{
+    Kind, READY_LENGTH, ends_with_a_command, few_selected, is_usual_ending, kind_of,
+};
 use core::sync::atomic::Ordering;
 
 /// A unit passed whose ReadyForQuery was not seen yet.
@@ -117,8 +119,19 @@ fn pass(cell: &Cell, word: u64, kind: u64) {
 /// them.
 #[inline(always)]
 pub(super) fn written_ahead(cell: &Cell, word: u64, bytes: &[u8]) -> bool {
+    written_ahead_if(cell, word, bytes, ends_with_a_command)
+}
+
+/// The same of the answers of nearly all queries; false of all others.
+#[inline(always)]
+pub(super) fn written_ahead_at_a_glance(cell: &Cell, word: u64, bytes: &[u8]) -> bool {
+    written_ahead_if(cell, word, bytes, |bytes| few_selected(bytes).is_some())
+}
+
+#[inline(always)]
+fn written_ahead_if(cell: &Cell, word: u64, bytes: &[u8], ends: impl Fn(&[u8]) -> bool) -> bool {
     // Also where this is the rest of a long answer: what its beginning left open ends here.
-    let passes = word & (CAPTURING | REPORTS_LAST) == REPORTS_LAST && ends_with_a_command(bytes);
+    let passes = word & (CAPTURING | REPORTS_LAST) == REPORTS_LAST && ends(bytes);
     if passes {
         cell.quiet.store(word & FLAGS & !ANSWERING, Ordering::Relaxed);
         cell.written.saw(bytes.as_ptr().addr(), bytes.len());

@@ -220,6 +220,18 @@ pub(super) unsafe fn written_ahead(cell: &'static Cell, buffer: *const c_void, l
     unsafe { bytes_ahead(cell, buffer, len) }.is_some_and(|bytes| ENGINE.written_ahead(cell, bytes))
 }
 
+/// The same of the answers of nearly all queries; false of all others.
+#[inline(always)]
+pub(super) unsafe fn written_ahead_at_a_glance(
+    cell: &'static Cell,
+    buffer: *const c_void,
+    len: usize,
+) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { bytes_ahead(cell, buffer, len) }
+        .is_some_and(|bytes| ENGINE.written_ahead_at_a_glance(cell, bytes))
+}
+
 /// What is about to be written; `None`: it can't be looked at before the kernel has taken it.
 #[inline(always)]
 unsafe fn bytes_ahead<'a>(cell: &Cell, buffer: *const c_void, len: usize) -> Option<&'a [u8]> {

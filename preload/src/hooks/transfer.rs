@@ -11,7 +11,7 @@
 use super::cancellation;
 use super::sides::{
     after_aside_or_nothing, after_header, after_read, after_write, after_write_aside, answered_ahead,
-    before_read_of, before_write, written_ahead,
+    before_read_of, before_write, written_ahead, written_ahead_at_a_glance,
 };
 use crate::real::{Original, hot, real, system_call};
 use crate::{ENGINE, HOOKS};
@@ -110,7 +110,7 @@ macro_rules! reads {
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn header($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 #[inline(never)]
-                #[unsafe(link_section = $off)]
+                #[unsafe(link_section = ".text.hot.perquery.others")]
                 unsafe extern "C-unwind" fn called($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                     let ticket = ENGINE.ticket_aside(cell);
                     // SAFETY: the original's type, and the caller's own arguments.
@@ -135,7 +135,7 @@ macro_rules! reads {
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 #[inline(never)]
-                #[unsafe(link_section = $off)]
+                #[unsafe(link_section = ".text.hot.perquery.others")]
                 unsafe extern "C-unwind" fn called($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                     let ticket = ENGINE.ticket_aside(cell);
                     // SAFETY: the original's type, and the caller's own arguments.
@@ -292,6 +292,18 @@ macro_rules! writes {
             #[inline(never)]
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                // SAFETY: the caller's own arguments.
+                if unsafe { written_ahead_at_a_glance(cell, $buffer, $len) } {
+                    // SAFETY: the caller's own arguments.
+                    return unsafe { itself($fd $(, $arg)*) };
+                }
+                // SAFETY: the caller's own arguments.
+                unsafe { aside_longer($fd $(, $arg)*, cell) }
+            }
+            /// The same of an answer that has to be looked at longer.
+            #[inline(never)]
+            #[unsafe(link_section = ".text.hot.perquery.others")]
+            unsafe extern "C-unwind" fn aside_longer($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
                 // SAFETY: the caller's own arguments.
                 if unsafe { written_ahead(cell, $buffer, $len) } {
                     // SAFETY: the caller's own arguments.

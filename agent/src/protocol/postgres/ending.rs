@@ -29,7 +29,7 @@ fn any_command(bytes: &[u8]) -> bool {
 
 /// How many rows were selected, where it is less than ten: nearly all answers end so, and it is known from two words.
 #[inline(always)]
-fn few_selected(bytes: &[u8]) -> Option<u32> {
+pub(crate) fn few_selected(bytes: &[u8]) -> Option<u32> {
     let (first, rest) = bytes.last_chunk::<20>()?.split_first_chunk()?;
     let (second, [0, 0, 5, _]) = rest.split_first_chunk()? else { return None };
     let second = u64::from_le_bytes(*second);

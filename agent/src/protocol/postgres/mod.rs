@@ -25,7 +25,7 @@ use super::{Dialect, Direction, Event, Identity, LostReason, Machine, Step, Text
 use crate::strings::Bytes;
 use backend::Copy;
 pub(crate) use direct::is_usual_ending;
-pub(crate) use ending::{READY_LENGTH, ends_with_a_command};
+pub(crate) use ending::{READY_LENGTH, ends_with_a_command, few_selected};
 use message::Message;
 pub(crate) use message::{Kind, kind_of};
 use startup::Startup;
