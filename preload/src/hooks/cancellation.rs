@@ -11,6 +11,8 @@
 //!   lasts finds out at its next cancellation point, as if the request had come a moment later; from the first request on, all
 //!   calls are libc's again.
 //!
+//! A request that goes past us (from a library that was loaded with RTLD_DEEPBIND) is heeded at the next call that waits.
+//!
 //! And only where the original is glibc's own: if another library stands between us and glibc, it is called.
 //!
 //! # Safety
