@@ -63,7 +63,11 @@ impl Cell {
     #[inline]
     pub fn enter(&'static self) -> Option<Inside> {
         // Acquire: sees what the previous thread left.
-        (self.busy.swap(1, Ordering::Acquire) == 0).then_some(Inside { cell: self })
+        if self.busy.swap(1, Ordering::Acquire) != 0 {
+            // Nothing may be made here that leaves when it is dropped.
+            return None;
+        }
+        Some(Inside { cell: self })
     }
 
     /// Leaves a note for the thread that is inside, or the next one.
@@ -322,6 +326,7 @@ mod tests {
         let cell = ARENA.cell(first).unwrap();
         let inside = cell.enter().unwrap();
         assert!(cell.enter().is_none());
+        assert!(cell.enter().is_none(), "who was turned away has let go of what is another one's");
         drop(inside);
         assert_eq!(cell.enter().unwrap().uid, 1);
         ARENA.close(first);
