@@ -81,7 +81,7 @@ impl Engine {
 
     #[inline(always)]
     fn start_mysql(&self, t: &mut Thread, cell: &'static Cell, word: u64, capture: u64, body: &[u8]) -> bool {
-        self.start_directly(t, cell, word, capture, HEADER_BYTES + body.len(), |s| {
+        self.start_directly::<false>(t, cell, word, capture, HEADER_BYTES + body.len(), |s| {
             let (asked, text) = s.mysql()?.direct_command(body)?;
             Some((asked, text, s.dialect))
         })
@@ -96,14 +96,15 @@ impl Engine {
         capture: u64,
         bytes: &[u8],
     ) -> bool {
-        self.start_directly(t, cell, word, capture, bytes.len(), |s| {
+        // A PostgreSQL backend has one thread; MariaDB has many, and need not be asked.
+        self.start_directly::<true>(t, cell, word, capture, bytes.len(), |s| {
             let (asked, text) = s.postgres()?.direct_request(bytes)?;
             Some((asked, text, Dialect::Postgres))
         })
     }
 
     #[inline(always)]
-    fn start_directly<'a>(
+    fn start_directly<'a, const MAY_BE_ALONE: bool>(
         &self,
         t: &mut Thread,
         cell: &'static Cell,
@@ -115,7 +116,7 @@ impl Engine {
         if (t.goes_directly_in != capture || t.runs_a_query()) && !self.get_ready(t, capture) {
             return false;
         }
-        let Some(mut inside) = t.come_into(cell) else {
+        let Some(mut inside) = t.come_into_if(cell, MAY_BE_ALONE && self.process.is_alone()) else {
             cold_path();
             cell.note_missed(MISSED_BYTES);
             return false;

@@ -1,6 +1,11 @@
 //! The library's own words that every query needs. They stand at the head of the [process](super::Process), so that they share
 //! the cache line which every query needs anyway: a server between two queries has it in none of its near caches, and each
 //! further line costs what a few dozen instructions do.
+//!
+//! # Safety
+//!
+//! `unsafe` is used to read a static byte through an atomic pointer to it.
+#![allow(unsafe_code)]
 
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, Ordering};
@@ -29,6 +34,39 @@ impl Hot {
     }
 }
 
+/// A pointer to the byte in which libc says that this process has one thread.
+#[repr(transparent)]
+pub struct Alone(AtomicPtr<AtomicU8>);
+
+/// Where libc says nothing.
+static NEVER: AtomicU8 = AtomicU8::new(0);
+
+impl Alone {
+    /// Nothing is known: no.
+    pub const fn new() -> Self {
+        Alone(AtomicPtr::new((&raw const NEVER).cast_mut()))
+    }
+
+    /// True while the calling thread is the only one of its process.
+    #[inline(always)]
+    pub fn is_so(&self) -> bool {
+        // Relaxed: only the calling thread itself could make another one meanwhile.
+        // SAFETY: a static byte, as whoever set it has promised by its type.
+        unsafe { &*self.0.load(Ordering::Relaxed) }.load(Ordering::Relaxed) != 0
+    }
+
+    /// From now on `byte` says it, by not being 0.
+    pub fn follow(&self, byte: &'static AtomicU8) {
+        self.0.store(core::ptr::from_ref(byte).cast_mut(), Ordering::Relaxed);
+    }
+}
+
+impl Default for Alone {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// What the hooks of every query look at.
 #[repr(C)]
 pub struct Hooks {
@@ -38,13 +76,10 @@ pub struct Hooks {
     pub send: Hot,
     /// poll(2).
     pub poll: Hot,
-    /// A byte that is not 0 while this process has one thread, and libc's functions are the system calls and nothing else.
-    pub alone: AtomicPtr<AtomicU8>,
+    /// Has this process one thread?
+    pub alone: Alone,
     /// How far each thread's state is from its thread pointer, in bytes; 0: not known yet.
     pub thread_offset: AtomicI32,
     /// How far each thread's errno is from its thread pointer, in bytes.
     pub errno_offset: AtomicI32,
 }
-
-/// [`Hooks::alone`] where nothing is known: never.
-pub static NEVER_ALONE: AtomicU8 = AtomicU8::new(0);

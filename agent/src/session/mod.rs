@@ -55,7 +55,7 @@ pub use arena::{Cell, Writing};
 pub use aside::BackInAnswer;
 pub use engine::{Engine, Ticket};
 pub use gate::{GATE, Gate};
-pub use hooks::{Hooks, Hot, NEVER_ALONE};
+pub use hooks::{Alone, Hooks, Hot};
 pub(crate) use measure::Measured;
 pub(crate) use places::take_slot;
 pub use process::{Kind, Process, Start, decide};

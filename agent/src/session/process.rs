@@ -141,6 +141,12 @@ impl Process {
         }
     }
 
+    /// True while the calling thread is the only one of its process, as far as libc says so.
+    #[inline(always)]
+    pub fn is_alone(&self) -> bool {
+        self.hooks.alone.is_so()
+    }
+
     /// True where a hook may make the system call itself, of a transfer with these flags.
     #[inline(always)]
     pub fn may_call_plainly(&self, flags: i32) -> bool {

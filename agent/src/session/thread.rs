@@ -195,8 +195,15 @@ impl Thread {
     /// interrupted, is inside.
     #[inline(always)]
     pub(super) fn come_into(&mut self, cell: &'static Cell) -> Option<Inside> {
+        self.come_into_if(cell, false)
+    }
+
+    /// The same, without a locked instruction where the thread is the only one of its process (`alone`).
+    #[inline(always)]
+    pub(super) fn come_into_if(&mut self, cell: &'static Cell, alone: bool) -> Option<Inside> {
         match self.stays.take_if(|stay| stay.is_in(cell)) {
             Some(stay) => Some(stay.back()),
+            None if alone => cell.enter_alone(),
             None => cell.enter(),
         }
     }

@@ -82,18 +82,12 @@ pub unsafe fn epoll_wait(
     let number = libc::SYS_epoll_pwait;
     let args = [poller as usize, events as usize, room as usize, timeout_ms as isize as usize, 0, 0];
     // SAFETY: the caller's own arguments.
-    is_alone().then(|| unsafe { plain(number, args) as c_int })
+    HOOKS.alone.is_so().then(|| unsafe { plain(number, args) as c_int })
 }
 
 #[inline(always)]
 fn may_be_plain(flags: c_int) -> bool {
-    ENGINE.process().may_call_plainly(flags) || is_alone()
-}
-
-#[inline(always)]
-fn is_alone() -> bool {
-    // SAFETY: a byte of ours, or of libc, which is never unloaded.
-    unsafe { &*HOOKS.alone.load(Ordering::Relaxed) }.load(Ordering::Relaxed) != 0
+    ENGINE.process().may_call_plainly(flags) || HOOKS.alone.is_so()
 }
 
 /// Makes a system call, with errno and -1 as libc would.
@@ -119,17 +113,15 @@ pub fn allow_plain_calls() {
         return;
     }
     const ALONE: &CStr = c"__libc_single_threaded";
-    // SAFETY: dlsym with a constant string; the symbol is a char (glibc's manual).
-    let alone = unsafe { libc::dlsym(libc::RTLD_DEFAULT, ALONE.as_ptr()) }.cast::<AtomicU8>();
-    if alone.is_null() {
-        return;
-    }
+    // SAFETY: dlsym with a constant string; the symbol is a char (glibc's manual) of a library that is never unloaded.
+    let alone = unsafe { libc::dlsym(libc::RTLD_DEFAULT, ALONE.as_ptr()).cast::<AtomicU8>().as_ref() };
+    let Some(alone) = alone else { return };
     // glibc's errno belongs to its static thread-local storage, which is at one distance in all threads.
     // SAFETY: the location of errno is valid in every thread.
     let errno = unsafe { libc::__errno_location() } as usize;
     let Ok(distance) = i32::try_from(place::distance_of(errno)) else { return };
     HOOKS.errno_offset.store(distance, Ordering::Relaxed);
-    HOOKS.alone.store(alone, Ordering::Relaxed);
+    HOOKS.alone.follow(alone);
     ENGINE.process().allow_plain_calls();
 }
 

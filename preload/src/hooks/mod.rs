@@ -20,8 +20,8 @@ mod waits;
 pub use transfer::Transfers;
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicI32, AtomicPtr};
-use perquery_agent::session::{Hooks, Hot, NEVER_ALONE};
+use core::sync::atomic::AtomicI32;
+use perquery_agent::session::{Alone, Hooks, Hot};
 
 use crate::real::Original;
 
@@ -31,7 +31,7 @@ pub const fn searching() -> Hooks {
         recv: Hot::new(transfer::search::recv as *const c_void),
         send: Hot::new(transfer::search::send as *const c_void),
         poll: Hot::new(waits::search_and_poll as *const c_void),
-        alone: AtomicPtr::new((&raw const NEVER_ALONE).cast_mut()),
+        alone: Alone::new(),
         thread_offset: AtomicI32::new(0),
         errno_offset: AtomicI32::new(0),
     }

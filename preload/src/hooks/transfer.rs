@@ -109,6 +109,7 @@ macro_rules! reads {
             #[inline(never)]
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn header($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                /// The same by libc's function: only a call needs a frame.
                 #[inline(never)]
                 #[unsafe(link_section = ".text.hot.perquery.others")]
                 unsafe extern "C-unwind" fn called($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
@@ -134,6 +135,7 @@ macro_rules! reads {
             #[inline(never)]
             #[unsafe(link_section = $off)]
             unsafe extern "C-unwind" fn aside($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
+                /// The same by libc's function: only a call needs a frame.
                 #[inline(never)]
                 #[unsafe(link_section = ".text.hot.perquery.others")]
                 unsafe extern "C-unwind" fn called($fd: c_int $(, $arg: $type)*, cell: &'static Cell) -> ssize_t {
