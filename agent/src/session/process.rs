@@ -155,7 +155,7 @@ impl Process {
 
     /// From now on it may, of a transfer that does not wait.
     pub fn allow_plain_calls(&self) {
-        self.plain_flags.store(PLAIN_FLAGS, Ordering::Relaxed);
+        self.plain_flags.store(PLAIN_FLAGS, Ordering::SeqCst);
     }
 
     /// From now on it may not, in any thread that is told of it.

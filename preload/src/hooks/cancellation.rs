@@ -26,17 +26,21 @@ use crate::real::{Original, real};
 use crate::{ENGINE, HOOKS, place};
 use core::ffi::{CStr, c_int, c_void};
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use libc::{Dl_info, epoll_event, pthread_t, size_t, ssize_t};
 use perquery_agent::sys::syscall_in_place;
 
 pub static CANCEL: Original = Original::libc(c"pthread_cancel");
+
+/// Somebody was cancelled in this process: it may have been before our constructor, by another library's.
+static BEGUN: AtomicBool = AtomicBool::new(false);
 
 /// pthread_cancel(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn pthread_cancel(thread: pthread_t) -> c_int {
     // Before the request, so that whoever is cancelled by it and calls again finds it. Whoever has a call under way is not
     // kept by it.
+    BEGUN.store(true, Ordering::SeqCst);
     ENGINE.process().forbid_plain_calls();
     match real!(CANCEL, fn(pthread_t) -> c_int) {
         // SAFETY: the caller's own argument.
@@ -105,7 +109,7 @@ unsafe fn plain(number: libc::c_long, args: [usize; 6]) -> isize {
     answer
 }
 
-/// Looks whether the originals are glibc's own, and allows plain calls then. From the constructor: no second thread.
+/// Looks whether the originals are glibc's own, and allows plain calls then. From the constructor.
 pub fn allow_plain_calls() {
     let theirs = [&super::transfer::RECV, &super::transfer::SEND, &super::waits::EPOLL_WAIT, &CANCEL];
     let Some(libc_base) = base_of(libc::gnu_get_libc_version as *const c_void) else { return };
@@ -123,6 +127,10 @@ pub fn allow_plain_calls() {
     HOOKS.errno_offset.store(distance, Ordering::Relaxed);
     HOOKS.alone.follow(alone);
     ENGINE.process().allow_plain_calls();
+    // After it: whoever cancels meanwhile either forbids it later, or is seen here.
+    if BEGUN.load(Ordering::SeqCst) {
+        ENGINE.process().forbid_plain_calls();
+    }
 }
 
 /// Where the object that `address` belongs to begins.
